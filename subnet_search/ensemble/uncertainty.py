@@ -1,0 +1,79 @@
+"""How much of a prediction's doubt is in the input, and how much in the members' disagreement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subnet_search.errors import SubnetSearchError
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The averaged prediction of an ensemble and the parts of its uncertainty; entropies are in nats.
+
+    Attributes:
+        probabilities: Mean over the members of their probabilities, `[batch, class]`.
+        total: Predictive entropy, the entropy of the mean, `[batch]` in [0, log class].
+        aleatoric: Expected entropy, the mean of the members' entropies, `[batch]` in [0, log class].
+        epistemic: Mutual information between prediction and member, `[batch]` in [0, log member]; 0 where all
+            members give the same probabilities, and so always with one member.
+        max_probability: Largest mean probability, `[batch]` in [1 / class, 1].
+        variation_ratio: Share of the members that do not vote for the most voted class, `[batch]` in [0, 1).
+    """
+
+    probabilities: Tensor
+    total: Tensor
+    aleatoric: Tensor
+    epistemic: Tensor
+    max_probability: Tensor
+    variation_ratio: Tensor
+
+
+def decompose(member_probabilities: Tensor) -> Uncertainty:
+    """Splits the predictive entropy into expected entropy (aleatoric) and mutual information (epistemic).
+
+    H[mean_k p_k] = mean_k H[p_k] + I[y; k] (Depeweg et al. 2018, eq. 8; Houlsby et al. 2011, eq. 1). Works in
+    float64, because the mutual information of a confident prediction is a small difference of two entropies.
+    A zero probability counts as 0 · log 0 = 0.
+
+    Args:
+        member_probabilities: `[member, batch, class]`, floating point of any precision, rows that sum to 1. The
+            values are not looked at, so that the function can be traced for an export.
+
+    Returns:
+        The parts, in float64 on the same device (float32 on a device that has no float64).
+
+    Raises:
+        SubnetSearchError: where the shape is not `[member, batch, class]`, or there is no member or class.
+    """
+    shape = tuple(member_probabilities.shape)
+    if len(shape) != 3 or shape[0] < 1 or shape[2] < 1 or not member_probabilities.is_floating_point():
+        raise SubnetSearchError(
+            f"member probabilities: got {member_probabilities.dtype} of shape {shape}, expected floating point "
+            "[member, batch, class]; for a single network add the member axis with probabilities[None]"
+        )
+    precise = torch.float32 if member_probabilities.device.type == "mps" else torch.float64
+    members = member_probabilities.to(precise)
+    mean = members.mean(dim=0)
+    total = entropy(mean)
+    aleatoric = entropy(members).mean(dim=0)
+    gap = total - aleatoric
+    # What is left when equal members are subtracted is rounding; as a ranking score it would be noise.
+    epistemic = torch.where(gap > 64 * torch.finfo(precise).eps, gap, torch.zeros_like(gap))
+    votes = torch.nn.functional.one_hot(members.argmax(dim=2), shape[2]).sum(dim=0)
+    return Uncertainty(
+        probabilities=mean,
+        total=total,
+        aleatoric=aleatoric,
+        epistemic=epistemic,
+        max_probability=mean.amax(dim=1),
+        variation_ratio=1.0 - votes.amax(dim=1).to(precise) / shape[0],
+    )
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Returns the Shannon entropy in nats over the last axis: `[..., class]` → `[...]`; 0 · log 0 counts as 0."""
+    return -torch.xlogy(probabilities, probabilities).sum(dim=-1).clamp(max=0.0)
