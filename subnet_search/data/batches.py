@@ -1,0 +1,102 @@
+"""Batches from any map-style dataset, as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from subnet_search.data.array_dataset import check_images
+from subnet_search.errors import SubnetSearchError
+
+Batch = tuple[Tensor, Tensor]
+
+
+def batches(dataset: Dataset[Any], batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
+    """Yields batches of raw images and labels.
+
+    A dataset whose `__getitems__` returns a pair of tensors is read a batch at a time; from any other, items are
+    read one by one and stacked. Nothing is drawn from the global random state.
+
+    Args:
+        dataset: Map-style dataset of (image tensor, int label).
+        batch_size: Samples a batch; the last batch may be smaller.
+        order: int64 `[n]`, indices to read, in this order; may be a part of the dataset or repeat samples. None
+            reads everything in order.
+
+    Yields:
+        images `[batch, *input_shape]` (uint8, or floating point in [0, 1]) and labels int64 `[batch]`.
+
+    Raises:
+        SubnetSearchError: where an item is no pair of image tensor and integer, shapes differ, or images hold NaN,
+            infinity or values outside [0, 1].
+    """
+    indices = range(length(dataset)) if order is None else order.tolist()
+    places = [list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
+    source = getattr(dataset, "source", type(dataset).__name__)
+
+    def stack(items: Any) -> Batch:
+        batched = isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], Tensor)
+        images, labels = (items[0], torch.as_tensor(items[1], dtype=torch.int64)) if batched else _stack(items, source)
+        check_images(images, source)
+        return images, labels
+
+    # the loader draws a seed for its workers from this generator; without it, from the global state
+    generator = torch.Generator()
+    loader = DataLoader(dataset, batch_sampler=places, collate_fn=stack, generator=generator)
+    return cast(Iterator[Batch], iter(loader))
+
+
+def length(dataset: Dataset[Any]) -> int:
+    """Returns the number of samples of a map-style dataset.
+
+    Raises:
+        SubnetSearchError: where it has no length, as an iterable-style dataset.
+    """
+    if not hasattr(dataset, "__len__"):
+        raise SubnetSearchError(
+            f"{type(dataset).__name__} has no length, expected a map-style dataset with __len__ and __getitem__"
+        )
+    return len(dataset)
+
+
+def labels_of(dataset: Dataset[Any]) -> Tensor:
+    """Returns all labels of a dataset: int64 `[N]`.
+
+    They are taken from an attribute `labels` or `targets` (torchvision's name) of the right length; without one,
+    every sample is read once.
+
+    Raises:
+        SubnetSearchError: as `batches` does.
+    """
+    count = length(dataset)
+    if isinstance(dataset, Subset):
+        return labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    for name in ("labels", "targets"):
+        labels = getattr(dataset, name, None)
+        if hasattr(labels, "__len__") and len(labels) == count:
+            return torch.as_tensor(labels, dtype=torch.int64)
+    return torch.cat([labels for _, labels in batches(dataset, 256)])
+
+
+def _stack(items: Sequence[Any], source: str) -> Batch:
+    images, labels = [], []
+    for item in items:
+        if not (isinstance(item, Sequence) and len(item) == 2 and isinstance(item[0], Tensor)):
+            parts = (
+                ", ".join(type(part).__name__ for part in item) if isinstance(item, Sequence) else type(item).__name__
+            )
+            raise SubnetSearchError(
+                f"{source}: an item is ({parts}), expected (image Tensor, label int); convert the images to tensors"
+            )
+        images.append(item[0])
+        labels.append(int(item[1]))
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise SubnetSearchError(
+            f"{source}: images have shapes {sorted(shapes)}, expected one shape; resize or crop them first"
+        )
+    return torch.stack(images), torch.tensor(labels, dtype=torch.int64)
