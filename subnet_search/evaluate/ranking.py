@@ -83,4 +83,5 @@ def _both_kinds(scores: Tensor, positive: Tensor) -> bool:
 def _ranks(scores: Tensor) -> Tensor:
     """Dense ranks in [0, 1]: outside that range torchmetrics applies a sigmoid, which merges distinct scores."""
     values, ranks = torch.unique(scores, sorted=True, return_inverse=True)
-    return ranks.double() / max(len(values) - 1, 1)
+    scaled: Tensor = ranks.double() / max(len(values) - 1, 1)
+    return scaled

@@ -87,7 +87,9 @@ def _by_confidence(confidence: Tensor, errors: Tensor) -> tuple[NDArray[np.int64
             f"got confidence {tuple(confidence.shape)} and errors {errors.dtype} {tuple(errors.shape)}, expected [sample] and bool [sample], at least one"
         )
     if not bool(torch.isfinite(confidence).all()):
-        raise SubnetSearchError(f"{int((~torch.isfinite(confidence)).sum())} of {len(errors)} confidences are not finite")
+        raise SubnetSearchError(
+            f"{int((~torch.isfinite(confidence)).sum())} of {len(errors)} confidences are not finite"
+        )
     _, place, sizes = torch.unique(-confidence, sorted=True, return_inverse=True, return_counts=True)
     wrong = torch.bincount(place[errors], minlength=len(sizes))
     return sizes.cpu().numpy(), wrong.cpu().numpy()
