@@ -1,0 +1,17 @@
+"""One network made of K subnetworks."""
+
+from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.recalibrate import recalibrate
+from subnet_search.ensemble.subnet_ensemble import EnsembleConfig, SubnetEnsemble
+from subnet_search.ensemble.uncertainty import Uncertainty, decompose
+
+__all__ = [
+    "EnsembleConfig",
+    "MemberLinear",
+    "MemberMask",
+    "MemberNorm",
+    "SubnetEnsemble",
+    "Uncertainty",
+    "decompose",
+    "recalibrate",
+]

@@ -1,0 +1,135 @@
+"""The layers that differ between members; everything else of the network is shared.
+
+Rows are member-major throughout: of `[member * batch, ...]` rows, member k owns rows k * batch to (k + 1) * batch,
+as in the layers of Masksembles (Durasov et al. 2021, section 3).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class MemberNorm(_BatchNorm):
+    """Batch normalisation with statistics and affine parameters of each member's own, and its mask on the output.
+
+    Members see different channels below, so they need different statistics: sharing them costs several points of
+    accuracy. A cut channel leaves with γ = β = 0. The class is a `_BatchNorm`, so that PyTorch's own tools
+    (`torch.optim.swa_utils.update_bn`) recalibrate it.
+
+    Args:
+        norm: The normalisation layer of the dense network; its parameters and statistics are copied to each member.
+        mask: bool `[member, channel]`, true where the member keeps the channel.
+    """
+
+    mask: Tensor
+
+    def __init__(self, norm: _BatchNorm, mask: Tensor) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self.members = mask.shape[0]
+        if norm.affine:
+            self.weight = nn.Parameter(norm.weight.detach().repeat(self.members, 1))
+            self.bias = nn.Parameter(norm.bias.detach().repeat(self.members, 1))
+        if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
+            self.running_mean = norm.running_mean.detach().repeat(self.members, 1)
+            self.running_var = norm.running_var.detach().repeat(self.members, 1)
+        self.register_buffer("mask", mask.clone())
+        self.train(norm.training)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is _BatchNorm's
+        """Normalises and masks member-major rows `[member * batch, channel, ...]`; same shape out."""
+        batch_statistics = self.training or self.running_mean is None
+        factor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                factor = 1.0 / float(self.num_batches_tracked)
+        mask = self.mask.to(torch.float32 if self.weight is None else self.weight.dtype)
+        weight = mask if self.weight is None else self.weight * mask
+        bias = None if self.bias is None else self.bias * mask
+        tracked = not self.training or self.track_running_stats
+        outputs = [
+            F.batch_norm(
+                rows,
+                self.running_mean[k] if tracked and self.running_mean is not None else None,
+                self.running_var[k] if tracked and self.running_var is not None else None,
+                weight[k],
+                None if bias is None else bias[k],
+                batch_statistics,
+                factor,
+                self.eps,
+            )
+            for k, rows in enumerate(input.chunk(self.members))
+        ]
+        return outputs[0] if self.members == 1 else torch.cat(outputs)
+
+
+    def select(self, members: list[int]) -> None:
+        """Keeps only the named members, in that order."""
+        _select(self, members, ("weight", "bias", "running_mean", "running_var", "mask"))
+        self.members = len(members)
+
+
+class MemberMask(nn.Module):
+    """A layer whose output channels are masked for each member: the site where no normalisation follows.
+
+    Args:
+        layer: The layer of the dense network, shared by the members.
+        mask: bool `[member, channel]`.
+        channel_axis: Axis of the layer's output that holds the channels: 1 for convolutions, -1 for linear layers.
+    """
+
+    mask: Tensor
+
+    def __init__(self, layer: nn.Module, mask: Tensor, channel_axis: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.channel_axis = channel_axis
+        self.register_buffer("mask", mask.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs the layer on member-major rows and masks its output."""
+        out: Tensor = self.layer(x)
+        members, channels = self.mask.shape
+        shape = [members] + [1] * out.ndim
+        shape[self.channel_axis if self.channel_axis < 0 else self.channel_axis + 1] = channels
+        return (out.unflatten(0, (members, -1)) * self.mask.to(out.dtype).view(shape)).flatten(0, 1)
+
+    def select(self, members: list[int]) -> None:
+        """Keeps only the named members, in that order."""
+        _select(self, members, ("mask",))
+
+
+class MemberLinear(nn.Module):
+    """A classifier head of each member's own, all starting from the dense network's."""
+
+    def __init__(self, linear: nn.Linear, members: int) -> None:
+        super().__init__()
+        self.members = members
+        self.weight = nn.Parameter(linear.weight.detach().repeat(members, 1, 1))
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().repeat(members, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps member-major rows `[member * batch, feature]` to `[member * batch, class]`."""
+        rows = x.unflatten(0, (self.members, -1))
+        out = torch.bmm(rows, self.weight.transpose(1, 2).to(rows.dtype))
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype)[:, None, :]
+        return out.flatten(0, 1)
+
+    def select(self, members: list[int]) -> None:
+        """Keeps only the named members, in that order."""
+        _select(self, members, ("weight", "bias"))
+        self.members = len(members)
+
+
+def _select(module: nn.Module, members: list[int], names: tuple[str, ...]) -> None:
+    """Cuts the member axis, the first one, of parameters and buffers down to the named members."""
+    for name in names:
+        value = getattr(module, name)
+        if isinstance(value, nn.Parameter):
+            setattr(module, name, nn.Parameter(value.detach()[members].clone()))
+        elif value is not None:
+            setattr(module, name, value[members].clone())

@@ -1,0 +1,46 @@
+"""Normalisation statistics of masked members, measured again after the masks have changed."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import Dataset
+
+from subnet_search.data import batches
+from subnet_search.device import Precision, autocast
+from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
+
+
+def recalibrate(
+    ensemble: SubnetEnsemble,
+    dataset: Dataset[tuple[torch.Tensor, int]],
+    *,
+    samples: int = 2048,
+    batch_size: int = 256,
+    seed: int = 0,
+    precision: Precision = "auto",
+) -> None:
+    """Replaces the running statistics of all normalisation layers by their mean over fresh batches.
+
+    Masks change what every later layer sees; without this the ensemble is far from what it can be. Nothing is
+    trained. The work is PyTorch's `update_bn`.
+
+    Args:
+        ensemble: Changed in place.
+        dataset: Training images, never test images.
+        samples: How many of them are used, drawn without replacement.
+        batch_size: Images in a batch; the last incomplete one is dropped where there is another.
+        seed: Seed of the draw.
+        precision: Arithmetic of the forward passes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
+    order = torch.randperm(size, generator=generator)[:samples]
+    if len(order) > batch_size:
+        order = order[: len(order) // batch_size * batch_size]
+    device = next(ensemble.parameters()).device
+    prepared = (
+        ensemble.card.prepare(images.to(device)) for images, _ in batches(dataset, batch_size, order)
+    )
+    with autocast(device, precision):
+        update_bn(prepared, ensemble)

@@ -1,0 +1,186 @@
+"""The network that the project ships: K masked members in one module with shared weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from subnet_search.backbones import Card
+from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.uncertainty import Uncertainty, decompose
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import GroupGraph
+from subnet_search.masks import MaskSet
+
+Sharing = Literal["member", "shared"]
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """What the members share beside the weights.
+
+    Attributes:
+        norm: `member` gives each member its own normalisation statistics and affine parameters, `shared` one set
+            for all (as the official Masksembles layers do).
+        head: `shared` uses one classifier for all members, `member` one each.
+    """
+
+    norm: Sharing = "member"
+    head: Sharing = "shared"
+
+
+class SubnetEnsemble(nn.Module):
+    """K subnetworks of one trained network, run as one (Masksembles, Durasov et al. 2021, with masks of our choice).
+
+    Args:
+        network: The dense network; it is copied and stays as it was.
+        graph: Its channel groups.
+        masks: Which channels each member keeps; all groups of the graph must be there.
+        card: What the network expects and means.
+        config: What the members share.
+
+    Raises:
+        SubnetSearchError: where masks and graph do not fit, or a head for each member is asked of a network whose
+            logits are not written by a linear layer.
+    """
+
+    def __init__(
+        self, network: nn.Module, graph: GroupGraph, masks: MaskSet, card: Card, config: EnsembleConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.card = card
+        self.config = config or EnsembleConfig()
+        self.members = masks.members
+        self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
+        self.network = copy.deepcopy(network)
+        modules = dict(self.network.named_modules())
+        for name, mask in _site_masks(graph, masks, modules).items():
+            module = modules[name]
+            if isinstance(module, _BatchNorm) and self.config.norm == "member":
+                replacement: nn.Module = MemberNorm(module, mask)
+            else:
+                replacement = MemberMask(module, mask, -1 if isinstance(module, nn.Linear) else 1)
+            self.network.set_submodule(name, replacement)
+        if self.config.norm == "member":
+            for name in graph.norms:
+                module = self.network.get_submodule(name)
+                if isinstance(module, _BatchNorm) and not isinstance(module, MemberNorm):
+                    everything = torch.ones(self.members, module.num_features, dtype=torch.bool)
+                    self.network.set_submodule(name, MemberNorm(module, everything))
+        if self.config.head == "member":
+            head = self.network.get_submodule(graph.head) if graph.head else None
+            if not isinstance(head, nn.Linear):
+                raise SubnetSearchError(
+                    f"a classifier head for each member needs logits that a linear layer writes, the network's are written by {graph.head!r}; use head=shared"
+                )
+            self.network.set_submodule(str(graph.head), MemberLinear(head, self.members))
+
+    def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
+        """Computes the logits of all members.
+
+        Args:
+            x: Prepared input `[batch, *input_shape]` that every member sees, or, with `repeat` false, member-major
+                rows `[member * batch, *input_shape]`, each seen by its own member only.
+            repeat: Whether x is to be repeated for the members.
+
+        Returns:
+            Logits `[member, batch, class]`.
+        """
+        if not repeat and len(x) % self.members:
+            raise SubnetSearchError(
+                f"got {len(x)} member-major rows, expected a multiple of the {self.members} members; pass whole batches or repeat=True"
+            )
+        rows = x.repeat(self.members, *([1] * (x.ndim - 1))) if repeat and self.members > 1 else x
+        logits: Tensor = self.network(rows)
+        return logits.unflatten(0, (self.members, -1))
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Uncertainty:
+        """Classifies raw images and tells how far the answer can be trusted.
+
+        Args:
+            images: `[batch, *card.input_shape]`, uint8 or floating point in [0, 1]; any batch size.
+
+        Returns:
+            Mean probabilities with total, aleatoric and epistemic uncertainty in nats; see `Uncertainty`.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            device = next(self.parameters()).device
+            logits = self(self.card.prepare(images.to(device)))
+        finally:
+            self.train(was_training)
+        return decompose(logits.float().softmax(dim=-1))
+
+    @property
+    def masks(self) -> MaskSet:
+        """The masks, read back from the buffers that the network computes with."""
+        modules = dict(self.network.named_modules())
+        found = {}
+        for group in self.graph.groups:
+            site = group.sites[0]
+            buffer = modules[site.module].mask
+            assert isinstance(buffer, Tensor)
+            found[group.name] = buffer[:, [places[0] for places in site.index]]
+        return MaskSet(found, self.algorithm, self.seed, self.notes)
+
+    def set_masks(self, masks: MaskSet) -> None:
+        """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards)."""
+        if masks.members != self.members:
+            raise SubnetSearchError(f"got masks of {masks.members} members, expected {self.members}")
+        modules = dict(self.network.named_modules())
+        for name, mask in _site_masks(self.graph, masks, modules).items():
+            buffer = modules[name].mask
+            assert isinstance(buffer, Tensor)
+            buffer.copy_(mask)
+        self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
+
+    def select(self, members: Sequence[int]) -> SubnetEnsemble:
+        """Returns a copy that holds only the named members, in that order; weights are copied, not shared."""
+        chosen = list(members)
+        if not chosen or not all(0 <= k < self.members for k in chosen):
+            raise SubnetSearchError(f"got members {chosen}, expected some of 0 to {self.members - 1}")
+        copied = copy.deepcopy(self)
+        copied.members = len(chosen)
+        for module in copied.network.modules():
+            if isinstance(module, MemberNorm | MemberMask | MemberLinear):
+                module.select(chosen)
+        return copied
+
+
+def _site_masks(graph: GroupGraph, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """Lays the groups' masks out over the output channels of each site module: bool `[member, channel]`."""
+    if set(masks.masks) != set(graph.widths):
+        missing = sorted(set(graph.widths) - set(masks.masks))
+        unknown = sorted(set(masks.masks) - set(graph.widths))
+        raise SubnetSearchError(f"masks do not fit the network: groups without a mask {missing}, unknown groups {unknown}")
+    laid_out: dict[str, Tensor] = {}
+    for group in graph.groups:
+        mask = masks.masks[group.name]
+        if mask.shape[1] != group.width:
+            raise SubnetSearchError(f"mask of group {group.name!r} has {mask.shape[1]} channels, expected {group.width}")
+        for site in group.sites:
+            if site.module not in laid_out:
+                width = _output_width(modules[site.module])
+                laid_out[site.module] = torch.ones(masks.members, width, dtype=torch.bool)
+            for channel, places in enumerate(site.index):
+                for place in places:
+                    laid_out[site.module][:, place] &= mask[:, channel]
+    return laid_out
+
+
+def _output_width(module: nn.Module) -> int:
+    for attribute in ("num_features", "out_channels", "out_features"):
+        if hasattr(module, attribute):
+            return int(getattr(module, attribute))
+    if isinstance(module, MemberMask):
+        return int(module.mask.shape[1])
+    raise SubnetSearchError(f"a site of kind {type(module).__name__} has no known number of output channels")

@@ -1,0 +1,55 @@
+"""A training run's state on disk, after every epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
+from subnet_search.files import write_bytes
+from subnet_search.finetune.config import FinetuneConfig
+
+
+def fingerprint(ensemble: SubnetEnsemble, config: FinetuneConfig, images: int) -> str:
+    """Returns a digest of all that decides the course of a run: masks, settings, size of the data."""
+    described = {
+        "masks": ensemble.masks.digest(),
+        "ensemble": dataclasses.asdict(ensemble.config),
+        "finetune": dataclasses.asdict(config),
+        "images": images,
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint, the old one staying whole until the new one is complete."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load(path: Path, expected: str) -> dict[str, Any]:
+    """Reads a checkpoint without executing pickles.
+
+    Raises:
+        SubnetSearchError: where the file is damaged or belongs to other masks, settings or data.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as problem:
+        raise SubnetSearchError(
+            f"checkpoint {path} cannot be read ({problem}); delete it to begin the fine-tuning anew"
+        ) from problem
+    if state.get("fingerprint") != expected:
+        raise SubnetSearchError(
+            f"checkpoint {path} belongs to a run with other masks, settings or data; use another folder, or delete it to begin anew"
+        )
+    return state

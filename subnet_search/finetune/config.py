@@ -1,0 +1,69 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from subnet_search.data import Augmentation
+from subnet_search.device import Precision
+from subnet_search.errors import SubnetSearchError
+
+Mode = Literal["split", "repeat"]
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How the ensemble is trained.
+
+    Attributes:
+        epochs: Passes over the training set; in `split` each image is seen by one member in each pass.
+        batch_size: Images of one step, all members together in `split`, each member's in `repeat`.
+        mode: `split` deals the images of an epoch out to the members, at the training cost of one network;
+            `repeat` shows all images to every member.
+        learning_rate: Peak of the one-cycle schedule (linear warm-up, cosine decay to zero).
+        warmup: Share of the steps that the warm-up takes, in [0, 1).
+        momentum: Nesterov momentum of SGD.
+        weight_decay: L2 penalty on weight matrices; norms and biases are spared.
+        distill: Share of the loss that is distillation from the dense network (Hinton et al. 2015), in [0, 1].
+        temperature: Temperature of the distillation.
+        bagging: Whether each member trains on its own bootstrap of the images (Breiman 1996).
+        decorrelate: Weight of the members' pairwise residual correlation in the loss; `repeat` without bagging only,
+            because it needs the members' answers to the same images.
+        augment: Random changes of the training images.
+        seed: Seed of order, bootstraps and augmentation.
+        precision: Arithmetic of the forward passes.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    mode: Mode = "split"
+    learning_rate: float = 0.05
+    warmup: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    distill: float = 0.0
+    temperature: float = 3.0
+    bagging: bool = False
+    decorrelate: float = 0.0
+    augment: Augmentation = "none"
+    seed: int = 0
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 0, 1e9),
+            ("batch_size", 1, 1e9),
+            ("warmup", 0.0, 0.999),
+            ("distill", 0.0, 1.0),
+            ("temperature", 1e-6, 1e6),
+            ("learning_rate", 0.0, 1e6),
+            ("decorrelate", 0.0, 1e6),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SubnetSearchError(f"finetune.{name} is {value}, expected a value from {low} to {high}")
+        if self.decorrelate > 0 and (self.mode == "split" or self.bagging):
+            raise SubnetSearchError(
+                "finetune.decorrelate needs every member's answer to the same images; use mode=repeat without bagging"
+            )

@@ -1,0 +1,180 @@
+"""The only training loop of the project; baselines differ in the network and the settings they hand to it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from subnet_search.data import augment, batches
+from subnet_search.device import autocast
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
+from subnet_search.finetune import checkpoint as checkpoints
+from subnet_search.finetune.config import FinetuneConfig
+from subnet_search.finetune.loss import loss_of
+from subnet_search.finetune.order import order_of_epoch, steps_of_epoch
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in training.
+
+    Attributes:
+        losses: Mean training loss of each epoch.
+        seconds: Wall time of each epoch.
+        samples_seen: Images that went through training, counted once for each member that saw them.
+    """
+
+    losses: tuple[float, ...]
+    seconds: tuple[float, ...]
+    samples_seen: int
+
+
+def finetune(
+    ensemble: SubnetEnsemble,
+    dataset: Dataset[tuple[Tensor, int]],
+    config: FinetuneConfig | None = None,
+    *,
+    teacher: nn.Module | None = None,
+    checkpoint: Path | None = None,
+    accelerator: Accelerator | None = None,
+    progress: Progress | None = None,
+) -> History:
+    """Trains the members together, in place, and leaves the ensemble in eval mode.
+
+    A run that was killed continues at the last finished epoch when it is called again with the same arguments and
+    checkpoint file, and ends with the same numbers as an undisturbed one on the same machine.
+
+    Args:
+        ensemble: The network to train.
+        dataset: Training images (raw) and labels.
+        config: Settings.
+        teacher: The dense network, needed where `config.distill` is positive; taken in eval mode, not trained.
+        checkpoint: File in which the state is kept after every epoch; None keeps nothing.
+        accelerator: Device and processes; by default accelerate's own choice.
+        progress: Bar to report to.
+
+    Returns:
+        Losses, times and samples.
+
+    Raises:
+        SubnetSearchError: where the loss stops being finite, a teacher is missing, or the checkpoint belongs to
+            another run.
+    """
+    config = config or FinetuneConfig()
+    accelerator = accelerator or Accelerator()
+    if config.distill > 0 and teacher is None:
+        raise SubnetSearchError("finetune.distill is positive, so the dense network is needed as teacher; pass teacher=")
+    images = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
+    steps = steps_of_epoch(config, images, ensemble.members)
+    device = accelerator.device
+    ensemble.to(device)
+    memory = torch.channels_last if len(ensemble.card.input_shape) == 3 else torch.contiguous_format
+    ensemble.to(memory_format=memory)  # type: ignore[call-overload] # the stubs know only the variant with a device
+    optimizer = _optimizer(ensemble, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _one_cycle(config, steps))
+    losses: list[float] = []
+    seconds: list[float] = []
+    identity = checkpoints.fingerprint(ensemble, config, images)
+    if checkpoint is not None and checkpoint.exists():
+        state = checkpoints.load(checkpoint, identity)
+        ensemble.load_state_dict(state["ensemble"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        losses, seconds = state["losses"], state["seconds"]
+    model, optimizer = accelerator.prepare(ensemble, optimizer)
+    if teacher is not None:
+        teacher.to(device).eval()
+    task = progress.add_task("fine-tuning", total=config.epochs * steps) if progress else None
+    if progress and task is not None:
+        progress.update(task, completed=len(losses) * steps)
+
+    for epoch in range(len(losses), config.epochs):
+        began = time.perf_counter()
+        model.train()
+        total = torch.zeros((), device=device)
+        for rows, labels in _rows_of_epoch(ensemble, dataset, config, epoch, images, device):
+            rows = rows.to(memory_format=memory)
+            with autocast(device, config.precision):
+                logits = model(rows, repeat=False)
+                with torch.no_grad():
+                    guide = teacher(rows).unflatten(0, (ensemble.members, -1)) if teacher and config.distill else None
+            loss = loss_of(logits, labels, guide, config)
+            accelerator.backward(loss)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            total += loss.detach()
+            if progress and task is not None:
+                progress.advance(task)
+        mean = float(total) / max(steps, 1)
+        if not torch.isfinite(total):
+            raise SubnetSearchError(
+                f"the training loss became {mean} in epoch {epoch + 1}; lower finetune.learning_rate (now {config.learning_rate}) or use precision=fp32"
+            )
+        losses.append(mean)
+        seconds.append(time.perf_counter() - began)
+        if checkpoint is not None and accelerator.is_main_process:
+            state = {
+                "fingerprint": identity,
+                "ensemble": ensemble.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "losses": losses,
+                "seconds": seconds,
+            }
+            checkpoints.save(checkpoint, state)
+    ensemble.eval()
+    rows_of_step = order_of_epoch(config, images, ensemble.members, 0)[0].numel() if config.epochs else 0
+    return History(tuple(losses), tuple(seconds), len(losses) * steps * rows_of_step)
+
+
+def _rows_of_epoch(
+    ensemble: SubnetEnsemble,
+    dataset: Dataset[tuple[Tensor, int]],
+    config: FinetuneConfig,
+    epoch: int,
+    images: int,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields prepared member-major rows `[member * row, ...]` and labels `[member, row]` of each step."""
+    order = order_of_epoch(config, images, ensemble.members, epoch)
+    changes = torch.Generator().manual_seed(15_485_863 * config.seed + epoch)
+    for rows, labels in batches(dataset, order[0].numel(), order.flatten()):
+        changed = augment(rows, config.augment, changes).to(device, non_blocking=True)
+        yield ensemble.card.prepare(changed), labels.to(device).view(ensemble.members, -1)
+
+
+def _optimizer(ensemble: SubnetEnsemble, config: FinetuneConfig) -> torch.optim.Optimizer:
+    """SGD that decays weight matrices only: norms and biases gain nothing from it, and masked ones would drift."""
+    spared = [p for n, p in ensemble.named_parameters() if n.endswith("bias") or _is_norm(ensemble, n)]
+    chosen = {id(p) for p in spared}
+    decayed = [p for p in ensemble.parameters() if id(p) not in chosen]
+    parameters = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def _is_norm(ensemble: SubnetEnsemble, parameter: str) -> bool:
+    return isinstance(ensemble.get_submodule(parameter.rpartition(".")[0]), nn.modules.batchnorm._NormBase)
+
+
+def _one_cycle(config: FinetuneConfig, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at a step: linear up, cosine down to zero."""
+    total = max(1, config.epochs * steps)
+    up = max(1, round(config.warmup * total))
+
+    def factor(step: int) -> float:
+        if step < up:
+            return (step + 1) / up
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - up) / max(1, total - up))))
+
+    return factor

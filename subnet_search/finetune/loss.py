@@ -1,0 +1,60 @@
+"""What the ensemble is trained to make small."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from subnet_search.finetune.config import FinetuneConfig
+
+
+def loss_of(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: FinetuneConfig) -> Tensor:
+    """Computes the mean loss of the members.
+
+    Args:
+        logits: `[member, row, class]`.
+        labels: int64 `[member, row]`.
+        teacher: Logits of the dense network `[member, row, class]`, or None without distillation.
+        config: Weights of the terms.
+
+    Returns:
+        Scalar: (1 − distill)·cross-entropy + distill·T²·KL(teacher ‖ member) (Hinton et al. 2015, section 2)
+        + decorrelate·mean pairwise correlation of residuals.
+    """
+    flat = logits.float().flatten(0, 1)
+    loss = F.cross_entropy(flat, labels.flatten()) * (1.0 - config.distill)
+    if teacher is not None:
+        warm = config.temperature
+        divergence = F.kl_div(
+            F.log_softmax(flat / warm, dim=-1),
+            F.log_softmax(teacher.float().flatten(0, 1) / warm, dim=-1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        loss = loss + config.distill * warm**2 * divergence
+    if config.decorrelate > 0:
+        loss = loss + config.decorrelate * residual_correlation(logits.float(), labels)
+    return loss
+
+
+def residual_correlation(logits: Tensor, labels: Tensor) -> Tensor:
+    """Computes the mean over pairs of members of the correlation of their residuals p − onehot(y).
+
+    Args:
+        logits: `[member, row, class]`, all members on the same images.
+        labels: int64 `[member, row]`.
+
+    Returns:
+        Scalar in [-1, 1]; 0 for one member.
+    """
+    members = logits.shape[0]
+    if members < 2:
+        return logits.new_zeros(())
+    residual = logits.softmax(dim=-1) - F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
+    flat = residual.flatten(1)
+    centred = flat - flat.mean(dim=1, keepdim=True)
+    unit = F.normalize(centred, dim=1)
+    correlation = unit @ unit.T
+    upper = torch.triu(torch.ones_like(correlation, dtype=torch.bool), diagonal=1)
+    return correlation[upper].mean()

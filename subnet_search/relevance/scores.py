@@ -1,0 +1,90 @@
+"""How much each channel matters to each member: what the search is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from subnet_search.device import Precision
+from subnet_search.errors import SubnetSearchError
+
+Criterion = Literal["ig", "singe", "fisher", "taylor", "magnitude", "random"]
+Path = Literal["group", "joint", "sampled"]
+
+
+@dataclass(frozen=True)
+class RelevanceConfig:
+    """How relevance is measured.
+
+    Attributes:
+        criterion: `ig` integrated gradients of the removal; `singe` the paper's form on weights; `fisher`, `taylor`,
+            `magnitude`, `random` for comparison.
+        path: For `ig`: `group` shrinks one group at a time, `joint` all at once, `sampled` draws (group, α) for
+            each image, so that the group path costs no more than the joint one.
+        nodes: Gauss–Legendre nodes of the integral (for `sampled`: draws for each image; for `singe`: steps).
+        power: Exponent p of the mean of |integral|^p over images; signed means cancel.
+        samples: Images for each member.
+        labels: Whether the loss is the cross-entropy with the labels; otherwise the divergence from the dense
+            network's own answer.
+        bootstrap: Whether each member is scored on images of its own instead of the same for all.
+        batch_rows: Rows of one forward pass, which bounds the memory.
+        seed: Seed of the images and draws.
+        precision: Arithmetic of the forward passes.
+    """
+
+    criterion: Criterion = "ig"
+    path: Path = "joint"
+    nodes: int = 8
+    power: float = 1.0
+    samples: int = 256
+    labels: bool = True
+    bootstrap: bool = True
+    batch_rows: int = 512
+    seed: int = 0
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "samples", "batch_rows"):
+            if getattr(self, name) < 1:
+                raise SubnetSearchError(f"relevance.{name} is {getattr(self, name)}, expected at least 1")
+        if self.power <= 0:
+            raise SubnetSearchError(f"relevance.power is {self.power}, expected a positive number")
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """The relevance of every channel to every member.
+
+    Attributes:
+        scores: Group name → float32 `[member, channel]`, at least 0, comparable within a member and group; higher
+            means that removing the channel changes the loss more.
+        criterion: How it was measured.
+        completeness: For `ig` along whole paths: mean over images of |Σ attributions − (loss(1) − loss(0))| divided
+            by the mean of |loss(1) − loss(0)|; None for the others.
+        samples: Images used for each member.
+        seconds: Wall time.
+
+    Raises:
+        SubnetSearchError: where a score is negative, NaN or infinite.
+    """
+
+    scores: Mapping[str, Tensor]
+    criterion: str
+    completeness: float | None = None
+    samples: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, scores in self.scores.items():
+            if scores.ndim != 2 or not bool(torch.isfinite(scores).all()) or bool((scores < 0).any()):
+                raise SubnetSearchError(
+                    f"relevance of group {name!r} must be finite and at least 0 of shape [member, channel], got shape {tuple(scores.shape)} with {int((~torch.isfinite(scores)).sum())} values not finite; check the images, or use precision=fp32"
+                )
+        object.__setattr__(
+            self, "scores", MappingProxyType({n: s.detach().float().cpu() for n, s in self.scores.items()})
+        )
