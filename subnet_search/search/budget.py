@@ -1,0 +1,160 @@
+"""From a budget of MACs, or a kept fraction, to the number of channels that each member keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups.channel_group import ChannelGroup, GroupGraph
+
+Spread = Literal["inner", "uniform"]
+
+BISECTIONS = 50  # halvings of the kept fraction: below the resolution of any real width
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How much the ensemble may cost, and where it is saved.
+
+    Attributes:
+        budget: MACs of the whole ensemble / MACs of the dense network, above 0. None where `keep` is given.
+        keep: Kept fraction of the channels of each thinned group, in (0, 1], rounded down but never below
+            `min_width`. None where `budget` is given.
+        spread: `inner` thins the channels inside blocks first (streams stay whole; with a budget that the inner
+            channels alone cannot meet, streams follow), `uniform` thins all groups by the same fraction.
+        min_width: The fewest channels of a group that a member keeps, at least 1.
+
+    Raises:
+        SubnetSearchError: where both or none of `budget` and `keep` are given, or a value is outside its range.
+    """
+
+    budget: float | None = 2.0
+    keep: float | None = None
+    spread: Spread = "inner"
+    min_width: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.budget is None) == (self.keep is None):
+            raise SubnetSearchError(
+                f"got budget {self.budget} and keep {self.keep}, expected exactly one of them; set the other one to None"
+            )
+        if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
+            raise SubnetSearchError(
+                f"budget is {self.budget}, expected a positive number: MACs of the ensemble / MACs of the dense network"
+            )
+        if self.keep is not None and not 0 < self.keep <= 1:
+            raise SubnetSearchError(f"keep is {self.keep}, expected a fraction in (0, 1]")
+        if self.spread not in ("inner", "uniform"):
+            raise SubnetSearchError(f"spread is {self.spread!r}, expected 'inner' or 'uniform'")
+        if self.min_width < 1:
+            raise SubnetSearchError(f"min_width is {self.min_width}, expected at least 1")
+
+
+def allocate_quotas(graph: GroupGraph, members: int, config: BudgetConfig) -> dict[str, tuple[int, ...]]:
+    """Decides how many channels of each group the members keep; all members get the same widths.
+
+    One fraction for all thinned groups is found by bisection; what it leaves of the budget is used up one channel
+    at a time, always for the group with the smallest kept fraction that still fits. The budget is never exceeded.
+
+    Args:
+        graph: The searchable groups and what they cost.
+        members: Number of members K, from 2 to the smallest group's width.
+        config: Budget and how it is spread.
+
+    Returns:
+        Group → K numbers from `min_width` to the group's width, for all groups in order.
+
+    Raises:
+        SubnetSearchError: where K or `min_width` does not fit a group, there is no group, or no assignment meets
+            the budget (the message says which budget can be met).
+    """
+    from subnet_search.groups import macs
+
+    widths = _allocate(graph.groups, lambda chosen: macs(graph, chosen), members, config)
+    return {name: (width,) * members for name, width in widths.items()}
+
+
+def _allocate(
+    groups: Sequence[ChannelGroup], cost: Callable[[Mapping[str, int]], int], members: int, config: BudgetConfig
+) -> dict[str, int]:
+    """Chooses one member's widths; `cost` gives the MACs of a member, non-decreasing in every width."""
+    _check(groups, members, config)
+    full = {group.name: group.width for group in groups}
+    inner = {group.name for group in groups if group.kind == "inner"} if config.spread == "inner" else set(full)
+    inner = inner or set(full)  # a network of streams alone is thinned there
+    if config.keep is not None:
+        return _thinned(full, inner, config.keep, config.min_width)
+
+    assert config.budget is not None  # BudgetConfig saw to it
+    # in exact decimals, so that 0.29 × 100 MACs are 29 and not 28.999…
+    allowed = math.floor(Fraction(str(config.budget)) * cost(full) / members)
+    smallest = dict.fromkeys(full, config.min_width)
+    if cost(smallest) > allowed:
+        raise SubnetSearchError(
+            f"budget {config.budget:g} cannot be met with {members} members: at {config.min_width} channel(s) in every group they cost "
+            f"{_rounded_up(members * cost(smallest) / cost(full))} times the dense network; raise the budget to that, or use fewer members"
+        )
+    start, thinned = full, inner
+    if cost(_thinned(full, inner, 0.0, config.min_width)) > allowed:
+        start, thinned = _thinned(full, inner, 0.0, config.min_width), set(full) - inner
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        fits = cost(_thinned(start, thinned, middle, config.min_width)) <= allowed
+        low, high = (middle, high) if fits else (low, middle)
+    widths = start if cost(start) <= allowed else _thinned(start, thinned, low, config.min_width)
+    return _fill(dict(widths), full, cost, allowed)
+
+
+def _thinned(full: Mapping[str, int], thinned: set[str], fraction: float, min_width: int) -> dict[str, int]:
+    """Returns the widths with the named groups cut to a fraction, rounded down, but never below `min_width`."""
+    # the small term keeps a product such as 0.7 · 10 from being rounded down to 6
+    return {
+        name: max(min_width, math.floor(fraction * width + 1e-9)) if name in thinned else width
+        for name, width in full.items()
+    }
+
+
+def _fill(
+    widths: dict[str, int], full: Mapping[str, int], cost: Callable[[Mapping[str, int]], int], allowed: int
+) -> dict[str, int]:
+    """Widens one group by one channel at a time while the cost allows it."""
+    candidates = set(full)
+    while candidates:
+        order = {name: position for position, name in enumerate(full)}
+        name = min(candidates, key=lambda name: (widths[name] / full[name], order[name]))
+        wider = {**widths, name: widths[name] + 1}
+        if wider[name] <= full[name] and cost(wider) <= allowed:
+            widths = wider
+        else:
+            candidates.remove(name)  # costs only grow from here, so it will not fit later either
+    return widths
+
+
+def _check(groups: Sequence[ChannelGroup], members: int, config: BudgetConfig) -> None:
+    """Raises where members or the minimum width do not fit the groups."""
+    if not groups:
+        raise SubnetSearchError(
+            "there is no searchable group of channels; run `subnet-search inspect` to see what was left whole and why"
+        )
+    if members < 2:
+        raise SubnetSearchError(f"got {members} member(s), expected at least 2: one alone is no ensemble")
+    narrow = min(groups, key=lambda group: group.width)
+    if members > narrow.width:
+        raise SubnetSearchError(
+            f"got {members} members, but group {narrow.name!r} has {narrow.width} channels; expected at most {narrow.width} members"
+        )
+    if config.min_width > narrow.width:
+        raise SubnetSearchError(
+            f"min_width is {config.min_width}, but group {narrow.name!r} has {narrow.width} channels; expected at most {narrow.width}"
+        )
+
+
+def _rounded_up(value: float) -> str:
+    """Returns the number with three significant digits, not below it."""
+    step: float = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.ceil(value / step) * step:.3g}"

@@ -1,0 +1,57 @@
+"""Settings of the search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from subnet_search.errors import SubnetSearchError
+
+Algorithm = Literal["flow", "draft", "core", "random", "masksembles", "antirandom", "magnitude", "best-of-n"]
+
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+"""Names of all search algorithms and controls."""
+
+SCORE_DRIVEN: frozenset[Algorithm] = frozenset({"flow", "draft", "core", "magnitude"})
+"""The algorithms that need a score for each member and channel; the others ignore scores."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How channels are assigned to members.
+
+    Attributes:
+        algorithm: `flow` (exact or with a certificate), `draft` (fair division), `core` (shared core, the rest
+            drafted); controls: `random` (balanced), `masksembles`, `antirandom`, `magnitude`, `best-of-n`.
+        lambda_overlap: Weight of the pairwise overlap in the objective of `flow`, at least 0. Scores have mean 1
+            in every group, so 1.0 lets two members that share o of C channels pay 2·o/C for one more.
+        core_share: `core`: share of the smallest quota that all members have in common, in [0, 1].
+        candidates: `best-of-n`: number of balanced random mask sets that are measured, at least 1.
+        cover: Each channel is used by some member wherever the quotas of the group add up to its width.
+        seed: Seed of everything random.
+
+    Raises:
+        SubnetSearchError: where a value is outside its range.
+    """
+
+    algorithm: Algorithm = "flow"
+    lambda_overlap: float = 1.0
+    core_share: float = 0.5
+    candidates: int = 8
+    cover: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise SubnetSearchError(
+                f"unknown search algorithm {self.algorithm!r}; expected one of {', '.join(ALGORITHMS)}"
+            )
+        if not (math.isfinite(self.lambda_overlap) and self.lambda_overlap >= 0):
+            raise SubnetSearchError(f"lambda_overlap is {self.lambda_overlap}, expected a finite number of at least 0")
+        if not 0 <= self.core_share <= 1:
+            raise SubnetSearchError(f"core_share is {self.core_share}, expected a fraction in [0, 1]")
+        if self.candidates < 1:
+            raise SubnetSearchError(f"candidates is {self.candidates}, expected at least 1")
+        if self.seed < 0:
+            raise SubnetSearchError(f"seed is {self.seed}, expected an integer of at least 0")

@@ -1,0 +1,174 @@
+"""One interface for all search algorithms."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subnet_search.errors import SubnetSearchError
+from subnet_search.masks import MaskSet
+from subnet_search.search.antirandom import antirandom
+from subnet_search.search.balanced import balanced
+from subnet_search.search.best_of_n import best_of_n
+from subnet_search.search.config import SCORE_DRIVEN, SearchConfig
+from subnet_search.search.core import core
+from subnet_search.search.draft import draft
+from subnet_search.search.flow import Certificate, flow
+from subnet_search.search.magnitude import magnitude
+from subnet_search.search.masksembles import masksembles
+from subnet_search.search.overlap import Mask, Scores, normalise, overlap_penalty
+
+Quotas = Mapping[str, tuple[int, ...]]
+
+
+def search_masks(
+    scores: Mapping[str, Tensor] | None,
+    widths: Mapping[str, int],
+    quotas: Quotas,
+    config: SearchConfig,
+    measure: Callable[[MaskSet], float] | None = None,
+) -> MaskSet:
+    """Decides which channels each member keeps.
+
+    Args:
+        scores: Group → relevance `[member, channel]`, finite and at least 0, higher is more relevant. Needed by
+            `flow`, `draft`, `core` and `magnitude` (which expects weight magnitudes); the other algorithms ignore it.
+        widths: Group → number of channels.
+        quotas: Group → number of channels that each member keeps, each from 1 to the width (see `allocate_quotas`).
+        config: Algorithm and its settings.
+        measure: Validation loss of a mask set, lower is better; needed by `best-of-n` alone.
+
+    Returns:
+        Masks with exactly the quotas. Their `notes` hold `settings`, `overlap` (Σ φ of all pairs and groups), for
+        algorithms driven by scores `relevance` and `objective` (of the scores divided by their group's mean), for
+        `flow` also `bound`, `gap`, `gap_worst_group` and `exact`, for `best-of-n` all measurements as `measured`.
+
+    Raises:
+        SubnetSearchError: where quotas, widths and scores do not fit together, or something needed is not given.
+    """
+    _check_quotas(widths, quotas)
+    notes: dict[str, Any] = {"settings": asdict(config)}
+    if config.algorithm in SCORE_DRIVEN:
+        arrays = _check_scores(scores, widths, quotas, config.algorithm)
+        masks, more = _by_scores(arrays, quotas, config)
+        notes |= more
+    elif config.algorithm == "best-of-n":
+        if measure is None:
+            raise SubnetSearchError(
+                "best-of-n needs a measure (validation loss of a mask set); give one, or use algorithm 'random'"
+            )
+        candidates = [
+            MaskSet(_tensors(_by_lot(widths, quotas, config, n)), "best-of-n") for n in range(config.candidates)
+        ]
+        chosen, notes["measured"] = best_of_n(candidates, measure)
+        masks = {name: mask.numpy() for name, mask in chosen.masks.items()}
+    else:
+        masks = _by_lot(widths, quotas, config, 0)
+    notes["overlap"] = sum(overlap_penalty(mask) for mask in masks.values())
+    return MaskSet(_tensors(masks), config.algorithm, config.seed, notes)
+
+
+def _by_scores(
+    arrays: Mapping[str, Scores], quotas: Quotas, config: SearchConfig
+) -> tuple[dict[str, Mask], dict[str, Any]]:
+    """Runs an algorithm that is driven by scores, group by group."""
+    masks: dict[str, Mask] = {}
+    certificates: list[Certificate] = []
+    relevance = penalty = 0.0
+    for index, (name, values) in enumerate(arrays.items()):
+        quota = quotas[name]
+        first = index % len(quota)  # another member starts in each group, so that none is always served first
+        # in a canonical order of channels the result cannot depend on how the channels happen to be numbered
+        order = np.lexsort(values)
+        ordered = normalise(values[:, order])
+        match config.algorithm:
+            case "flow":
+                assigned, certificate = flow(ordered, quota, config.lambda_overlap, config.cover)
+                certificates.append(certificate)
+            case "core":
+                assigned = core(ordered, quota, config.core_share, first, config.cover)
+            case "magnitude":
+                assigned = magnitude(ordered, quota, first)
+            case _:
+                assigned = draft(ordered, quota, first)
+        relevance += float(ordered[assigned].sum())
+        penalty += overlap_penalty(assigned)
+        masks[name] = np.zeros_like(assigned)
+        masks[name][:, order] = assigned
+    notes: dict[str, Any] = {"relevance": relevance, "objective": relevance - config.lambda_overlap * penalty}
+    if certificates:
+        notes |= Certificate.total(certificates).notes()
+        notes["gap_worst_group"] = max(certificate.gap for certificate in certificates)
+    return masks, notes
+
+
+def _by_lot(widths: Mapping[str, int], quotas: Quotas, config: SearchConfig, candidate: int) -> dict[str, Mask]:
+    """Runs a control that ignores scores, with its own random stream for each group and candidate."""
+    masks: dict[str, Mask] = {}
+    for name, width in widths.items():
+        rng = np.random.default_rng([config.seed, candidate, zlib.crc32(name.encode())])
+        match config.algorithm:
+            case "masksembles":
+                masks[name] = masksembles(width, quotas[name], rng)
+            case "antirandom":
+                masks[name] = antirandom(width, quotas[name], rng, config.cover)
+            case _:
+                masks[name] = balanced(width, quotas[name], rng)
+    return masks
+
+
+def _tensors(masks: Mapping[str, Mask]) -> dict[str, Tensor]:
+    """Turns arrays into tensors."""
+    return {name: torch.from_numpy(mask) for name, mask in masks.items()}
+
+
+def _check_quotas(widths: Mapping[str, int], quotas: Quotas) -> None:
+    """Raises where quotas and widths do not fit together."""
+    if set(widths) != set(quotas):
+        raise SubnetSearchError(
+            f"quotas and widths name different groups: only in widths {sorted(set(widths) - set(quotas))}, only in quotas {sorted(set(quotas) - set(widths))}"
+        )
+    if not widths:
+        raise SubnetSearchError(
+            "there is no group of channels to search in; run `subnet-search inspect` to see what was left whole and why"
+        )
+    members = {name: len(quota) for name, quota in quotas.items()}
+    if len(set(members.values())) > 1 or min(members.values()) < 2:
+        raise SubnetSearchError(f"quotas are for {members} members, expected one number of at least 2 for all groups")
+    for name, quota in quotas.items():
+        if min(quota) < 1 or max(quota) > widths[name]:
+            raise SubnetSearchError(
+                f"group {name!r}: quotas are {tuple(quota)}, expected each in 1..{widths[name]}, the group's width"
+            )
+
+
+def _check_scores(
+    scores: Mapping[str, Tensor] | None, widths: Mapping[str, int], quotas: Quotas, algorithm: str
+) -> dict[str, Scores]:
+    """Returns the scores as float64 arrays in the order of `widths`, or raises where one cannot be used."""
+    if scores is None:
+        raise SubnetSearchError(
+            f"search algorithm {algorithm!r} needs relevance scores; score the channels first, or use a control such as 'random'"
+        )
+    arrays: dict[str, Scores] = {}
+    for name, width in widths.items():
+        if name not in scores:
+            raise SubnetSearchError(f"group {name!r} has no scores; scores are there for {sorted(scores)}")
+        expected = (len(quotas[name]), width)
+        values = scores[name].detach().cpu().to(torch.float64)
+        if tuple(values.shape) != expected:
+            raise SubnetSearchError(
+                f"scores of group {name!r} have shape {tuple(values.shape)}, expected [member, channel] = {expected}"
+            )
+        if not torch.isfinite(values).all() or (values < 0).any():
+            raise SubnetSearchError(
+                f"scores of group {name!r} hold values that are NaN, infinite or below 0 (range {values.min().item():g} to {values.max().item():g}); expected finite ones of at least 0"
+            )
+        arrays[name] = values.numpy()
+    return arrays
