@@ -43,14 +43,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise SubnetSearchError(f"weights {path}: found {there}, expected a .safetensors file or a PyTorch checkpoint")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state = _unwrap(content, path)
+    check_finite(state, f"weights {path}")
+    return state
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuses weights that no network can work with.
+
+    Args:
+        state: Parameter name → tensor.
+        source: Where they come from, for the error message.
+
+    Raises:
+        SubnetSearchError: where a tensor holds NaN or infinity.
+    """
     for name, tensor in state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             bad = int((~tensor.isfinite()).sum())
             raise SubnetSearchError(
-                f"weights {path}: {bad} of {tensor.numel()} values of {name!r} are NaN or infinite, expected finite numbers; "
+                f"{source}: {bad} of {tensor.numel()} values of {name!r} are NaN or infinite, expected finite numbers; "
                 "the training that wrote it has diverged, take an earlier checkpoint"
             )
-    return state
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:

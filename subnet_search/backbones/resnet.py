@@ -75,24 +75,24 @@ class CifarResNet(nn.Module):
         return logits
 
 
-def resnet20(classes: int = 10, width: int = 16) -> CifarResNet:
+def resnet20(classes: int = 10, width: int = 16, inputs: int = 3) -> CifarResNet:
     """Returns ResNet-20: 0.27 M parameters at the default width."""
-    return CifarResNet(DEPTHS["resnet20"], classes, width)
+    return CifarResNet(DEPTHS["resnet20"], classes, width, inputs)
 
 
-def resnet32(classes: int = 10, width: int = 16) -> CifarResNet:
+def resnet32(classes: int = 10, width: int = 16, inputs: int = 3) -> CifarResNet:
     """Returns ResNet-32: 0.46 M parameters at the default width."""
-    return CifarResNet(DEPTHS["resnet32"], classes, width)
+    return CifarResNet(DEPTHS["resnet32"], classes, width, inputs)
 
 
-def resnet44(classes: int = 10, width: int = 16) -> CifarResNet:
+def resnet44(classes: int = 10, width: int = 16, inputs: int = 3) -> CifarResNet:
     """Returns ResNet-44: 0.66 M parameters at the default width."""
-    return CifarResNet(DEPTHS["resnet44"], classes, width)
+    return CifarResNet(DEPTHS["resnet44"], classes, width, inputs)
 
 
-def resnet56(classes: int = 10, width: int = 16) -> CifarResNet:
+def resnet56(classes: int = 10, width: int = 16, inputs: int = 3) -> CifarResNet:
     """Returns ResNet-56: 0.85 M parameters at the default width."""
-    return CifarResNet(DEPTHS["resnet56"], classes, width)
+    return CifarResNet(DEPTHS["resnet56"], classes, width, inputs)
 
 
 def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:

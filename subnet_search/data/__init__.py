@@ -1,1 +1,23 @@
 """Images and labels: sources, splits, batches and augmentation."""
+
+from subnet_search.data.array_dataset import UNLABELLED, ArrayDataset, check_labels, check_training
+from subnet_search.data.augment import Augmentation, augment
+from subnet_search.data.batches import batches, labels_of
+from subnet_search.data.folder import load_image
+from subnet_search.data.sources import load_data
+from subnet_search.data.split import VALIDATION_FRACTION, split
+
+__all__ = [
+    "UNLABELLED",
+    "VALIDATION_FRACTION",
+    "ArrayDataset",
+    "Augmentation",
+    "augment",
+    "batches",
+    "check_labels",
+    "check_training",
+    "labels_of",
+    "load_data",
+    "load_image",
+    "split",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
 
 import torch
@@ -77,7 +77,7 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
         return labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
     for name in ("labels", "targets"):
         labels = getattr(dataset, name, None)
-        if hasattr(labels, "__len__") and len(labels) == count:
+        if isinstance(labels, Sized) and len(labels) == count:
             return torch.as_tensor(labels, dtype=torch.int64)
     return torch.cat([labels for _, labels in batches(dataset, 256)])
 

@@ -1,0 +1,91 @@
+"""Images and labels from a NumPy archive."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from subnet_search.data.array_dataset import UNLABELLED, ArrayDataset
+from subnet_search.data.fit import fit_images
+from subnet_search.errors import SubnetSearchError
+
+
+def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False) -> ArrayDataset:
+    """Reads an `.npz` file; nothing in it is executed.
+
+    Args:
+        path: Archive with the keys `x`, images `[N, H, W, C]`, `[N, H, W]` (grey) or `[N, C, H, W]`, uint8 or
+            floating point in [0, 1], and `y`, integer labels `[N]`; without `y` the images have no labels.
+        input_shape: Shape of one sample of the network, `(channels, height, width)` for images. An array whose last
+            axis could be channels and whose first could be, too, is read as the one that fits.
+        resize: Whether images of another size are resized.
+
+    Returns:
+        The dataset, images `[N, *input_shape]`.
+
+    Raises:
+        SubnetSearchError: where the file is missing, damaged or wants to execute code, a key is missing, or arrays
+            are not as described.
+    """
+    path = Path(path)
+    source = f"data {path}"
+    if not path.is_file():
+        raise SubnetSearchError(f"{source}: found {'a folder' if path.is_dir() else 'nothing'}, expected an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise SubnetSearchError(
+                    f"{source}: found a single array, expected an .npz archive with the keys x and y"
+                )
+            if "x" not in archive:
+                raise SubnetSearchError(
+                    f"{source}: found the keys {sorted(archive)}, expected x (images) and y (labels)"
+                )
+            x, y = archive["x"], archive.get("y")
+    except SubnetSearchError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+            raise SubnetSearchError(
+                f"{source}: holds pickled objects, which could execute code, and was not loaded; expected arrays of numbers"
+            ) from error
+        raise SubnetSearchError(f"{source}: truncated or not an .npz archive ({error}); write it again") from error
+    images = _images(x, tuple(input_shape), source)
+    if images.ndim != len(input_shape) + 1 or tuple(images.shape[1:]) != tuple(input_shape):
+        images = fit_images(images, input_shape, source, resize)
+    return ArrayDataset(images, _labels(y, len(images), source), source)
+
+
+def _images(x: NDArray[Any], input_shape: tuple[int, ...], source: str) -> Tensor:
+    """Returns `[N, C, H, W]` from any accepted order of axes, or `x` itself where its shape is already right."""
+    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
+        raise SubnetSearchError(f"{source}: x is {x.dtype}, expected uint8 or floating point in [0, 1]")
+    images = torch.from_numpy(np.ascontiguousarray(x, dtype=np.uint8 if x.dtype == np.uint8 else np.float32))
+    if tuple(images.shape[1:]) == input_shape:
+        return images
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim != 4:
+        raise SubnetSearchError(
+            f"{source}: x has shape {tuple(x.shape)}, expected [N, H, W, C], [N, H, W] or [N, C, H, W]"
+        )
+    if images.shape[3] in (1, 3, input_shape[0]) and images.shape[1] not in (1, input_shape[0]):
+        return images.permute(0, 3, 1, 2).contiguous()
+    return images
+
+
+def _labels(y: NDArray[Any] | None, count: int, source: str) -> Tensor:
+    if y is None:
+        return torch.full((count,), UNLABELLED)
+    if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
+        raise SubnetSearchError(
+            f"{source}: y is {y.dtype} of shape {tuple(y.shape)}, expected integer class indices [N]"
+        )
+    return torch.from_numpy(y.astype(np.int64))
