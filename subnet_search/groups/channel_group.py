@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import networkx as nx
@@ -12,6 +13,7 @@ from torch import Tensor
 
 Side = Literal["out", "in"]
 Kind = Literal["inner", "stream"]
+LayerCost = tuple[int, int, int, tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,26 @@ class LeftWhole:
 
 
 @dataclass(frozen=True)
+class ResizeCall:
+    """A call with numbers of channels written into the code (`F.pad`, `split`, `chunk`), and what lives in its result.
+
+    Attributes:
+        number: How many calls of these functions a forward pass makes before this one.
+        axis: Channel axis of the tensor that is padded or split.
+        left: Channels that a padding adds below channel 0; 0 for a split.
+        right: Channels that a padding adds above the last; 0 for a split.
+        labels: For each tensor of the result and each of its channel positions the `(group, channel)` that lives
+            there, None where the position is whole.
+    """
+
+    number: int
+    axis: int
+    left: int
+    right: int
+    labels: tuple[tuple[tuple[str, int] | None, ...], ...]
+
+
+@dataclass(frozen=True)
 class GroupGraph:
     """What can be searched in a network, what cannot, and what every choice costs.
 
@@ -74,14 +96,14 @@ class GroupGraph:
         groups: The searchable groups, in order of first use.
         left_whole: What is not searchable and why.
         graph: Directed graph. Nodes `("group", name)` have `width`; nodes `("layer", module)` have `macs` (dense
-            multiply-accumulates for one sample). Edges run group → layer where the layer reads the group and
-            layer → group where it writes it, with `positions` (how many channels on that side).
+            multiply-accumulates for one sample), `out` and `in` (channels) and `depthwise`. Edges run group →
+            layer where the layer reads the group and layer → group where it writes it, with `positions` (how many
+            channels of that side belong to the group). Convolutions and linear layers only.
         norms: Names of all normalisation layers with batch statistics, searchable or not.
         head: Name of the linear layer that writes the logits, or None where there is none.
         classes: Number of classes.
         example_shape: Shape of one input sample, without the batch axis.
-        padded: For each channel-padding call (`F.pad`) of a forward pass, in order of execution: for each output
-            position the `(group, channel)` that lives there, None where it is whole.
+        resizes: The calls of a forward pass that a sliced network has to make with other numbers of channels.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -91,7 +113,7 @@ class GroupGraph:
     head: str | None
     classes: int
     example_shape: tuple[int, ...]
-    padded: tuple[tuple[tuple[str, int] | None, ...], ...] = ()
+    resizes: tuple[ResizeCall, ...] = ()
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Returns the group of that name; KeyError where there is none."""
@@ -101,3 +123,29 @@ class GroupGraph:
     def widths(self) -> Mapping[str, int]:
         """Width of each searchable group, in order."""
         return {group.name: group.width for group in self.groups}
+
+    @property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of the whole network for one sample (convolutions and linear layers only)."""
+        return sum(data["macs"] for node, data in self.graph.nodes(data=True) if node[0] == "layer")
+
+    @cached_property
+    def layer_costs(self) -> tuple[LayerCost, ...]:
+        """For each layer `(unit, out, in, rows, columns)`: its cost is unit × kept rows × kept columns.
+
+        `rows` and `columns` name the groups on that side and how many positions each of their channels has there.
+        For layers whose cost does not depend on their input channels (depthwise) or on any (grouped), those are 1.
+        """
+        widths = self.widths
+        costs: list[LayerCost] = []
+        for node, data in self.graph.nodes(data=True):
+            if node[0] != "layer":
+                continue
+            written, read = self.graph.out_edges(node, data=True), self.graph.in_edges(node, data=True)
+            rows = tuple((group[1], edge["positions"] // widths[group[1]]) for _, group, edge in written)
+            columns = tuple((group[1], edge["positions"] // widths[group[1]]) for group, _, edge in read)
+            out, inside = data["out"], 1 if data["depthwise"] else data["in"]
+            if data["macs"] % (out * inside):  # a grouped convolution, which is whole on both sides
+                out, inside = 1, 1
+            costs.append((data["macs"] // (out * inside), out, inside, rows, () if data["depthwise"] else columns))
+        return tuple(costs)

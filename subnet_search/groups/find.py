@@ -1,0 +1,155 @@
+"""From a network to its searchable channels."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups.atoms import Atoms, find_atoms
+from subnet_search.groups.channel_group import ChannelGroup, GroupGraph, LeftWhole, ResizeCall
+from subnet_search.groups.cost import cost_graph, counted_macs
+from subnet_search.groups.grouping import gather
+from subnet_search.groups.trace import trace
+from subnet_search.groups.verify import Verifier
+
+
+def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
+    """Finds the channels of a network that have to be kept or cut together, and checks each group numerically.
+
+    Coupled channels come from a trace (Fang et al., 2023, DepGraph, with index maps of our own); a group is searchable
+    only where masking it at its sites and cutting it out give the same logits on random masks, with randomised
+    statistics, affine parameters and biases. Other channels are left whole and reported.
+
+    Args:
+        model: The network. It is not changed, nor is the global random state.
+        example: Input `[batch, ...]` with at least one sample, floating point, as the network expects it.
+
+    Returns:
+        The groups, what is left whole and why, and the cost model.
+
+    Raises:
+        SubnetSearchError: where the network cannot run or be traced on the example, its output is not
+            `[batch, class]`, or no group is searchable.
+    """
+    sample = _sample(model, example)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        twin = _twin(model)
+        counts: Counter[str] = Counter()
+        with torch.no_grad(), counted_macs(twin, counts):
+            logits = _run(twin, sample)
+        atoms = find_atoms(trace(twin, sample))
+        gathered = gather(atoms)
+
+        def assemble(groups: Sequence[ChannelGroup], left: Sequence[LeftWhole]) -> GroupGraph:
+            names = {group.name for group in groups}
+            labels = {position: label for position, label in gathered.labels.items() if label[0] in names}
+            return GroupGraph(
+                groups=tuple(groups),
+                left_whole=tuple(left),
+                graph=cost_graph(twin, tuple(groups), counts),
+                norms=_norms(twin),
+                head=_head(atoms),
+                classes=logits.shape[1],
+                example_shape=tuple(sample.shape[1:]),
+                resizes=_resizes(atoms, labels),
+            )
+
+        candidates = assemble(gathered.groups, ())
+        reasons = Verifier(twin, candidates, sample).refuted()
+    left = list(gathered.left_whole)
+    left += [LeftWhole(g.name, g.width, reasons[g.name]) for g in gathered.groups if g.name in reasons]
+    groups = [group for group in gathered.groups if group.name not in reasons]
+    if not groups:
+        listed = "; ".join(f"{whole.name} ({whole.width} channels): {whole.reason}" for whole in left)
+        raise SubnetSearchError(
+            f"the network has no channels that can be searched, expected at least one group of channels between two layers. Left whole: {listed or 'nothing: only the input and the logits'}"
+        )
+    return assemble(groups, left)
+
+
+def _sample(model: nn.Module, example: Tensor) -> Tensor:
+    """Two samples on the CPU: with one, a reshape could take the batch for the channels."""
+    if not any(True for _ in model.parameters()):
+        raise SubnetSearchError("the network has no parameters; expected a trained classifier")
+    if not isinstance(example, Tensor) or not example.is_floating_point() or example.ndim < 2 or not len(example):
+        got = (
+            f"{example.dtype} of shape {tuple(example.shape)}"
+            if isinstance(example, Tensor)
+            else type(example).__name__
+        )
+        raise SubnetSearchError(
+            f"the example input is {got}; expected a floating-point tensor [batch, ...] with at least one sample"
+        )
+    dtype = next(p.dtype for p in model.parameters())
+    sample = example.detach().cpu().to(dtype if dtype.is_floating_point else torch.float32)[:2].clone()
+    return sample if len(sample) == 2 else sample.repeat(2, *[1] * (sample.ndim - 1))
+
+
+def _twin(model: nn.Module) -> nn.Module:
+    """A copy in eval mode on the CPU, in which autograd sees every parameter."""
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as error:  # deepcopy raises whatever the parts raise
+        raise SubnetSearchError(
+            f"the network cannot be copied: {error}; expected plain modules and parameters"
+        ) from error
+    twin.cpu().eval()
+    for parameter in twin.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_()
+    return twin
+
+
+def _run(twin: nn.Module, sample: Tensor) -> Tensor:
+    try:
+        logits = twin(sample)
+    except Exception as error:  # a user's forward raises what it likes
+        raise SubnetSearchError(
+            f"the network cannot be traced: its forward raised {type(error).__name__} on input of shape {tuple(sample.shape)}: {error}; give an example of the shape it was trained on"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(sample):
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise SubnetSearchError(
+            f"the network's output is {got} for input of shape {tuple(sample.shape)}; expected logits [batch, class]: wrap the network so that it returns them alone"
+        )
+    return logits
+
+
+def _norms(model: nn.Module) -> tuple[str, ...]:
+    kind = nn.modules.batchnorm._BatchNorm
+    return tuple(
+        name for name, module in model.named_modules() if isinstance(module, kind) and module.track_running_stats
+    )
+
+
+def _head(atoms: Atoms) -> str | None:
+    """Name of the linear layer that writes the logits, None where something else does."""
+    op = atoms.trace.ops[atoms.trace.output[0]]
+    return op.module if isinstance(op.layer, nn.Linear) else None
+
+
+def _resizes(atoms: Atoms, labels: dict[int, tuple[str, int]]) -> tuple[ResizeCall, ...]:
+    """The padding and splitting calls along the channels in whose result some group lives."""
+    found = []
+    for number, i in enumerate(atoms.trace.calls):
+        if i is None or i not in atoms.maps:
+            continue
+        op, axis = atoms.trace.ops[i], atoms.maps[i][0]
+        left = right = 0
+        if op.kind == "ConstantPadNd":
+            amounts, place = op.saved("pad"), 2 * (len(op.shapes[0]) - 1 - axis)
+            left, right = amounts[place : place + 2] or (0, 0)
+            if min(left, right) < 0 or not (left or right):
+                continue
+        elif op.saved("dim") % len(op.shapes[0]) != axis:
+            continue
+        results = [atoms.positions(("result", i, n)).tolist() for n in range(len(op.shapes))]
+        names = tuple(tuple(labels.get(position) for position in result) for result in results)
+        if any(label is not None for result in names for label in result):
+            found.append(ResizeCall(number, axis, left, right, names))
+    return tuple(found)

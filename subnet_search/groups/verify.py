@@ -1,0 +1,187 @@
+"""Checks that masking a group's channels and cutting them out give the same network.
+
+The index maps are derived from a trace, and a trace may mislead; numbers do not. Every statistic, affine parameter and
+bias is randomised first, as many of them are trivial (0 or 1) in some network or other and would hide an error.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subnet_search.groups.channel_group import ChannelGroup, GroupGraph
+from subnet_search.groups.slicing import slice_network
+
+TOLERANCE = 1e-6
+"""Largest relative difference of the logits in float64; users are promised 1e-4 in float32."""
+
+
+@contextmanager
+def masked(model: nn.Module, graph: GroupGraph, kept: Mapping[str, Tensor]) -> Iterator[None]:
+    """While open, multiplies the channels that are not kept by zero at the groups' sites.
+
+    Args:
+        model: The network.
+        graph: Its groups.
+        kept: Group → `[channel]`, bool, or numbers by which to multiply each channel; groups not named are whole.
+    """
+    layers = dict(model.named_modules())
+    hooks = []
+    for group in graph.groups:
+        for site in group.sites if group.name in kept else ():
+            layer = layers[site.module]
+            places = torch.tensor([p for places in site.index for p in places])
+            owner = torch.tensor([c for c, places in enumerate(site.index) for _ in places])
+            hooks.append(layer.register_forward_hook(_gate(places, owner, kept[group.name])))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _gate(places: Tensor, owner: Tensor, gates: Tensor) -> Any:
+    """A forward hook that multiplies position `places[i]` by `gates[owner[i]]`."""
+
+    def apply(module: nn.Module, inputs: Any, result: Tensor) -> Tensor:
+        axis = result.ndim - 1 if isinstance(module, nn.Linear) else 1
+        factor = torch.ones(result.shape[axis], dtype=result.dtype, device=result.device)
+        factor = factor.index_put((places.to(result.device),), gates.to(factor)[owner.to(gates.device)])
+        return result * factor.view(-1, *[1] * (result.ndim - 1 - axis))
+
+    return apply
+
+
+def randomised(model: nn.Module, example: Tensor, seed: int) -> nn.Module:
+    """Returns a float64 copy in eval mode whose norms and biases are random, with activations of ordinary size.
+
+    Args:
+        model: The network; it is not changed.
+        example: Input `[batch, ...]`.
+        seed: Seed of the numbers drawn.
+
+    Returns:
+        The copy, on the CPU.
+    """
+    twin = copy.deepcopy(model).cpu().double().eval()
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(like: Tensor, low: float, high: float) -> Tensor:
+        return torch.rand(like.shape, generator=generator, dtype=torch.float64) * (high - low) + low
+
+    norms = [m for m in twin.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        for layer in twin.modules():
+            bias, weight = getattr(layer, "bias", None), getattr(layer, "weight", None)
+            if isinstance(bias, Tensor):
+                bias.copy_(bias + draw(bias, -0.5, 0.5))
+            if layer in norms and isinstance(weight, Tensor):
+                weight.copy_(draw(weight, 0.5, 1.5))
+            elif isinstance(weight, Tensor) and not weight.any():
+                weight.copy_(draw(weight, -0.5, 0.5))
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.train(norm.track_running_stats)
+        twin(torch.randn(4, *example.shape[1:], generator=generator, dtype=torch.float64))
+        for norm in norms:
+            norm.eval()
+            if norm.running_mean is not None and norm.running_var is not None:
+                spread = norm.running_var.sqrt() + 1e-3
+                norm.running_mean.add_(spread * draw(spread, -0.5, 0.5))
+                norm.running_var.copy_((spread * draw(spread, 0.7, 1.5)).square())
+    return twin
+
+
+class Verifier:
+    """Compares masked and sliced networks on random masks.
+
+    Args:
+        model: The network; it is not changed.
+        graph: Its candidate groups.
+        example: Input `[batch, ...]`.
+        seed: Seed of statistics, inputs and masks.
+    """
+
+    def __init__(self, model: nn.Module, graph: GroupGraph, example: Tensor, seed: int = 0) -> None:
+        self.graph = graph
+        self.twin = randomised(model, example, seed)
+        self.generator = torch.Generator().manual_seed(seed + 1)
+        self.input = torch.randn(2, *example.shape[1:], generator=self.generator, dtype=torch.float64)
+
+    def refuted(self) -> dict[str, str]:
+        """Returns the groups for which masked and sliced networks differ, with the reason.
+
+        All groups are cut at once first; where that fails, halves of them, down to the single group at fault.
+        """
+        reasons = self._without_effect()
+        sound = self._sound([g for g in self.graph.groups if g.name not in reasons], reasons)
+        while sound:
+            # Groups that pass alone may still disturb each other.
+            if not self.difference(sound):
+                break
+            reasons[sound[-1].name] = f"cutting it together with {sound[0].name!r} changes the logits"
+            sound = sound[:-1]
+        return reasons
+
+    def _sound(self, groups: Sequence[ChannelGroup], reasons: dict[str, str]) -> list[ChannelGroup]:
+        if not groups:
+            return []
+        reason = self.difference(groups)
+        if not reason:
+            return list(groups)
+        if len(groups) == 1:
+            reasons[groups[0].name] = reason
+            return []
+        half = len(groups) // 2
+        return self._sound(groups[:half], reasons) + self._sound(groups[half:], reasons)
+
+    def difference(self, groups: Sequence[ChannelGroup], draws: int = 2) -> str:
+        """Says how masked and sliced networks differ when random channels of these groups are cut; empty if not."""
+        for _ in range(draws):
+            kept = {group.name: self._mask(group.width) for group in groups}
+            try:
+                with torch.no_grad():
+                    with masked(self.twin, self.graph, kept):
+                        expected = self.twin(self.input)
+                    got = slice_network(self.twin, self.graph, kept)(self.input)
+            except Exception as error:  # whatever a user's forward raises when its layers shrink is a reason to stop
+                return f"the network does not run without some of its channels ({_first_line(error)})"
+            if got.shape != expected.shape:
+                return f"cutting it changes the shape of the logits to {tuple(got.shape)}"
+            error_size = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+            if not error_size <= TOLERANCE:
+                return f"cutting it changes the logits by {error_size:.2g} relative to masking it: something between its layers mixes or counts its channels"
+        return ""
+
+    def _without_effect(self) -> dict[str, str]:
+        """Groups whose channels do not reach the logits: for them the comparison would prove nothing."""
+        gates = {g.name: torch.ones(g.width, dtype=torch.float64, requires_grad=True) for g in self.graph.groups}
+        if not gates:
+            return {}
+        with torch.enable_grad(), masked(self.twin, self.graph, gates):
+            logits = self.twin(self.input)
+            weights = torch.randn(logits.shape, generator=self.generator, dtype=torch.float64)
+            slopes = torch.autograd.grad((logits * weights).sum(), list(gates.values()), allow_unused=True)
+        return {
+            name: "masking it does not change the logits"
+            for name, slope in zip(gates, slopes, strict=True)
+            if slope is None or not slope.any()
+        }
+
+    def _mask(self, width: int) -> Tensor:
+        """A random mask that keeps one channel at least and cuts one at least, where there are two."""
+        kept = torch.rand(width, generator=self.generator) < 0.5
+        order = torch.randperm(width, generator=self.generator)
+        kept[order[0]] = True
+        if width > 1:
+            kept[order[1]] = False
+        return kept
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
