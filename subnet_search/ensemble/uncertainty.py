@@ -35,7 +35,7 @@ class Uncertainty:
 def decompose(member_probabilities: Tensor) -> Uncertainty:
     """Splits the predictive entropy into expected entropy (aleatoric) and mutual information (epistemic).
 
-    H[mean_k p_k] = mean_k H[p_k] + I[y; k] (Depeweg et al. 2018, eq. 8; Houlsby et al. 2011, eq. 1). Works in
+    H[mean_k p_k] = mean_k H[p_k] + I[y; k] (Houlsby et al. 2011, eq. 2; Depeweg et al. 2018). Works in
     float64, because the mutual information of a confident prediction is a small difference of two entropies.
     A zero probability counts as 0 · log 0 = 0.
 
@@ -76,4 +76,4 @@ def decompose(member_probabilities: Tensor) -> Uncertainty:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Returns the Shannon entropy in nats over the last axis: `[..., class]` → `[...]`; 0 · log 0 counts as 0."""
-    return -torch.xlogy(probabilities, probabilities).sum(dim=-1).clamp(max=0.0)
+    return (0.0 - torch.xlogy(probabilities, probabilities).sum(dim=-1)).clamp(min=0.0)  # from 0.0: no −0.0

@@ -46,7 +46,7 @@ def scale(probabilities: Tensor, temperature: float) -> Tensor:
 
 
 def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
-    """Finds the temperature of the averaged probabilities that has the least NLL (Guo et al. 2017, section 4.2).
+    """Finds the temperature of the averaged probabilities that has the least NLL (Guo et al. 2017).
 
     The ensemble's averaged probabilities are scaled, not the members' logits ("pool, then calibrate": Rahaman and
     Thiery 2021). The NLL is convex in 1 / T, so the bounded scalar search on log T finds the one minimum.

@@ -43,7 +43,7 @@ def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def brier(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean over the samples of Σ_class (p − onehot)², summed over the classes (Brier 1950, eq. 2).
+    """Mean over the samples of Σ_class (p − onehot)², summed over the classes (Brier 1950).
 
     Some libraries divide by the number of classes, or halve it; here it is not divided. Arguments as in `accuracy`.
 

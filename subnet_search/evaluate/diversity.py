@@ -46,7 +46,7 @@ def disagreement(member_probabilities: Tensor, labels: Tensor) -> float | None:
 def error_correlation(member_probabilities: Tensor, labels: Tensor) -> float | None:
     """Mean over the pairs of members of Pearson's correlation of their 0/1 error indicators.
 
-    Kuncheva and Whitaker (2003), eq. 8 (the correlation ρ of two classifiers). Arguments as in `member_accuracy`.
+    Kuncheva and Whitaker (2003), the correlation coefficient ρ of two classifiers. Arguments as in `member_accuracy`.
 
     Returns:
         In [−1, 1], lower is more diverse; None with one member, and where a member is never or always wrong: its

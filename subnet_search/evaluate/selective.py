@@ -15,7 +15,7 @@ from subnet_search.evaluate.ranking import auroc
 def aurc(confidence: Tensor, errors: Tensor) -> float:
     """Area under the risk-coverage curve: the mean over n of the error rate among the n most confident samples.
 
-    Geifman et al. (2019), section 3. Where confidences tie the result is the exact expectation over all orders
+    Geifman et al. (2019). Where confidences tie the result is the exact expectation over all orders
     of the tied samples: of a tie with error rate e, the first j samples bring j · e errors.
 
     Args:
@@ -38,10 +38,10 @@ def aurc(confidence: Tensor, errors: Tensor) -> float:
 def augrc(confidence: Tensor, errors: Tensor) -> float:
     """Area under the generalised risk-coverage curve: the mean risk of undetected failures (Traub et al. 2024).
 
-    The generalised risk at a threshold is the share of *all* samples that are accepted and wrong (eq. 5). The
+    The generalised risk at a threshold is the share of *all* samples that are accepted and wrong. The
     curve starts at (0, 0), has one point for each distinct confidence and straight lines between them, which is
     the expectation over the orders of tied samples. Equal to (1 − AUROC of error detection) · acc · (1 − acc) +
-    (1 − acc)² / 2 (eq. 7). Arguments as in `aurc`.
+    (1 − acc)² / 2. Arguments as in `aurc`.
 
     Returns:
         In [0, 1/2], lower is better.
