@@ -30,12 +30,14 @@ class MemberNorm(_BatchNorm):
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         self.members = mask.shape[0]
         if norm.affine:
-            self.weight = nn.Parameter(norm.weight.detach().repeat(self.members, 1))
-            self.bias = nn.Parameter(norm.bias.detach().repeat(self.members, 1))
+            self.weight = _repeated(norm.weight, self.members)
+            self.bias = _repeated(norm.bias, self.members)
         if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
             self.running_mean = norm.running_mean.detach().repeat(self.members, 1)
             self.running_var = norm.running_var.detach().repeat(self.members, 1)
-        self.register_buffer("mask", mask.clone())
+            # a cumulative average (momentum=None) goes on where the dense network's has stopped
+            self.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
+        self.register_buffer("mask", mask.to(_device(norm), copy=True))
         self.train(norm.training)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is _BatchNorm's
@@ -46,7 +48,9 @@ class MemberNorm(_BatchNorm):
             self.num_batches_tracked.add_(1)
             if self.momentum is None:
                 factor = 1.0 / float(self.num_batches_tracked)
-        mask = self.mask.to(torch.float32 if self.weight is None else self.weight.dtype)
+        # without affine parameters the mask is γ, in the precision of the statistics where there are any
+        precision = next((t.dtype for t in (self.weight, self.running_mean) if t is not None), input.dtype)
+        mask = self.mask.to(precision)
         weight = mask if self.weight is None else self.weight * mask
         bias = None if self.bias is None else self.bias * mask
         tracked = not self.training or self.track_running_stats
@@ -64,7 +68,6 @@ class MemberNorm(_BatchNorm):
             for k, rows in enumerate(input.chunk(self.members))
         ]
         return outputs[0] if self.members == 1 else torch.cat(outputs)
-
 
     def select(self, members: list[int]) -> None:
         """Keeps only the named members, in that order."""
@@ -87,7 +90,7 @@ class MemberMask(nn.Module):
         super().__init__()
         self.layer = layer
         self.channel_axis = channel_axis
-        self.register_buffer("mask", mask.clone())
+        self.register_buffer("mask", mask.to(_device(layer), copy=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs the layer on member-major rows and masks its output."""
@@ -95,7 +98,7 @@ class MemberMask(nn.Module):
         members, channels = self.mask.shape
         shape = [members] + [1] * out.ndim
         shape[self.channel_axis if self.channel_axis < 0 else self.channel_axis + 1] = channels
-        return (out.unflatten(0, (members, -1)) * self.mask.to(out.dtype).view(shape)).flatten(0, 1)
+        return (torch.unflatten(out, 0, (members, -1)) * self.mask.to(out.dtype).view(shape)).flatten(0, 1)
 
     def select(self, members: list[int]) -> None:
         """Keeps only the named members, in that order."""
@@ -108,12 +111,12 @@ class MemberLinear(nn.Module):
     def __init__(self, linear: nn.Linear, members: int) -> None:
         super().__init__()
         self.members = members
-        self.weight = nn.Parameter(linear.weight.detach().repeat(members, 1, 1))
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().repeat(members, 1))
+        self.weight = _repeated(linear.weight, members)
+        self.bias = None if linear.bias is None else _repeated(linear.bias, members)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps member-major rows `[member * batch, feature]` to `[member * batch, class]`."""
-        rows = x.unflatten(0, (self.members, -1))
+        rows = torch.unflatten(x, 0, (self.members, -1))
         out = torch.bmm(rows, self.weight.transpose(1, 2).to(rows.dtype))
         if self.bias is not None:
             out = out + self.bias.to(out.dtype)[:, None, :]
@@ -130,6 +133,17 @@ def _select(module: nn.Module, members: list[int], names: tuple[str, ...]) -> No
     for name in names:
         value = getattr(module, name)
         if isinstance(value, nn.Parameter):
-            setattr(module, name, nn.Parameter(value.detach()[members].clone()))
+            setattr(module, name, nn.Parameter(value.detach()[members], value.requires_grad))
         elif value is not None:
-            setattr(module, name, value[members].clone())
+            setattr(module, name, value[members])
+
+
+def _repeated(parameter: Tensor, members: int) -> nn.Parameter:
+    """Gives each member its own copy along a new first axis; what is frozen stays frozen."""
+    return nn.Parameter(parameter.detach().repeat(members, *([1] * parameter.ndim)), parameter.requires_grad)
+
+
+def _device(layer: nn.Module) -> torch.device:
+    """Returns where the layer's tensors are; the CPU where it has none."""
+    tensors = (*layer.parameters(), *layer.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from subnet_search.data import batches
 from subnet_search.device import Precision, autocast
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
 
 
 def recalibrate(
@@ -32,15 +33,20 @@ def recalibrate(
         batch_size: Images in a batch; the last incomplete one is dropped where there is another.
         seed: Seed of the draw.
         precision: Arithmetic of the forward passes.
+
+    Raises:
+        SubnetSearchError: where no image would be used: that would leave statistics of nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     size = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
+    if min(size, samples, batch_size) < 1:
+        raise SubnetSearchError(
+            f"recalibration: got {size} images, samples={samples} and batch_size={batch_size}, expected at least one of each"
+        )
     order = torch.randperm(size, generator=generator)[:samples]
     if len(order) > batch_size:
         order = order[: len(order) // batch_size * batch_size]
     device = next(ensemble.parameters()).device
-    prepared = (
-        ensemble.card.prepare(images.to(device)) for images, _ in batches(dataset, batch_size, order)
-    )
+    prepared = (ensemble.card.prepare(images.to(device)) for images, _ in batches(dataset, batch_size, order))
     with autocast(device, precision):
         update_bn(prepared, ensemble)

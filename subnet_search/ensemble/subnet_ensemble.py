@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.backbones import Card
+from subnet_search.data.array_dataset import check_images
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.uncertainty import Uncertainty, decompose
 from subnet_search.errors import SubnetSearchError
@@ -46,14 +47,15 @@ class SubnetEnsemble(nn.Module):
         config: What the members share.
 
     Raises:
-        SubnetSearchError: where masks and graph do not fit, or a head for each member is asked of a network whose
-            logits are not written by a linear layer.
+        SubnetSearchError: where network, graph and masks do not fit, or a head for each member is asked of a network
+            whose logits are not written by a linear layer.
     """
 
     def __init__(
         self, network: nn.Module, graph: GroupGraph, masks: MaskSet, card: Card, config: EnsembleConfig | None = None
     ) -> None:
         super().__init__()
+        _check_network(network, graph)
         self.graph = graph
         self.card = card
         self.config = config or EnsembleConfig()
@@ -81,6 +83,7 @@ class SubnetEnsemble(nn.Module):
                     f"a classifier head for each member needs logits that a linear layer writes, the network's are written by {graph.head!r}; use head=shared"
                 )
             self.network.set_submodule(str(graph.head), MemberLinear(head, self.members))
+        self.train(network.training)  # else predict would hand a fresh ensemble back in train mode
 
     def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
         """Computes the logits of all members.
@@ -99,7 +102,7 @@ class SubnetEnsemble(nn.Module):
             )
         rows = x.repeat(self.members, *([1] * (x.ndim - 1))) if repeat and self.members > 1 else x
         logits: Tensor = self.network(rows)
-        return logits.unflatten(0, (self.members, -1))
+        return torch.unflatten(logits, 0, (self.members, -1))
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Uncertainty:
@@ -110,14 +113,22 @@ class SubnetEnsemble(nn.Module):
 
         Returns:
             Mean probabilities with total, aleatoric and epistemic uncertainty in nats; see `Uncertainty`.
+
+        Raises:
+            SubnetSearchError: where there are no images, their shape is not the card's, or they hold NaN, infinity or
+                values outside [0, 1].
         """
-        was_training = self.training
+        if len(images) == 0:
+            raise SubnetSearchError("predict: got no images, expected at least one")
+        check_images(images, "predict")
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             device = next(self.parameters()).device
             logits = self(self.card.prepare(images.to(device)))
         finally:
-            self.train(was_training)
+            for module, training in modes:
+                module.training = training
         return decompose(logits.float().softmax(dim=-1))
 
     @property
@@ -156,17 +167,37 @@ class SubnetEnsemble(nn.Module):
         return copied
 
 
+def _check_network(network: nn.Module, graph: GroupGraph) -> None:
+    """Raises where the graph was not found in a network of this architecture."""
+    modules = dict(network.named_modules())
+    sites = [site for group in graph.groups for site in group.sites]
+    wanted = [*(site.module for site in sites), *graph.norms, *([graph.head] if graph.head else [])]
+    faults = [f"no module {name!r}" for name in dict.fromkeys(wanted) if name not in modules]
+    for site in () if faults else sites:
+        highest, width = max(max(places) for places in site.index), _output_width(modules[site.module])
+        if highest >= width:
+            faults.append(f"module {site.module!r} has {width} channels, a group at least {highest + 1}")
+    if faults:
+        raise SubnetSearchError(
+            f"the groups are those of another architecture than {type(network).__name__}: {'; '.join(faults[:3])}; take the network in which they were found"
+        )
+
+
 def _site_masks(graph: GroupGraph, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
     """Lays the groups' masks out over the output channels of each site module: bool `[member, channel]`."""
     if set(masks.masks) != set(graph.widths):
         missing = sorted(set(graph.widths) - set(masks.masks))
         unknown = sorted(set(masks.masks) - set(graph.widths))
-        raise SubnetSearchError(f"masks do not fit the network: groups without a mask {missing}, unknown groups {unknown}")
+        raise SubnetSearchError(
+            f"masks do not fit the network: groups without a mask {missing}, unknown groups {unknown}"
+        )
     laid_out: dict[str, Tensor] = {}
     for group in graph.groups:
         mask = masks.masks[group.name]
         if mask.shape[1] != group.width:
-            raise SubnetSearchError(f"mask of group {group.name!r} has {mask.shape[1]} channels, expected {group.width}")
+            raise SubnetSearchError(
+                f"mask of group {group.name!r} has {mask.shape[1]} channels, expected {group.width}"
+            )
         for site in group.sites:
             if site.module not in laid_out:
                 width = _output_width(modules[site.module])
