@@ -1,0 +1,96 @@
+"""Rebuilds an exported ensemble, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from subnet_search.backbones import Card, build_network
+from subnet_search.backbones.checkpoint import load_weights, read_checkpoint
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
+from subnet_search.export.manifest import WEIGHTS, read_manifest
+
+
+def load_ensemble(folder: str | Path, network: nn.Module | None = None) -> SubnetEnsemble:
+    """Loads an ensemble that `export_ensemble` wrote; its outputs are equal to the written one's bit for bit.
+
+    No pickle is read. Code is run in one case only: where the ensemble was made from a `module:callable`, that module
+    is imported by its name and called, as on the command line. Pass `network` to keep that from happening, and load
+    such folders only from people whose code you would run.
+
+    Args:
+        folder: The folder.
+        network: A network of the same architecture as the one that the ensemble was made from, with any weights; it
+            stays as it is. Needed where the ensemble was made from a Python object, which no name stands for.
+
+    Returns:
+        The ensemble in eval mode, on the CPU.
+
+    Raises:
+        SubnetSearchError: where the folder or a file is missing, damaged, or of another format version, the SHA-256 of
+            the weights differs, their masks are not those of the manifest, they hold NaN or infinity, or the network
+            is of another architecture.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    path = folder / WEIGHTS
+    _check_digest(path, manifest.weights_sha256)
+    state = read_checkpoint(path)
+    dense = _build(manifest.card, folder) if network is None else network
+    try:
+        ensemble = SubnetEnsemble(dense, manifest.graph, manifest.masks, manifest.card, manifest.config)
+    except SubnetSearchError as error:
+        raise SubnetSearchError(f"{folder}: {error}") from error
+    ensemble.cpu()
+    _check_masks(ensemble, state, folder)
+    _cast(ensemble, state)
+    load_weights(ensemble, state, path)
+    memory = torch.channels_last if manifest.memory_format == "channels_last" else torch.contiguous_format
+    ensemble.to(memory_format=memory)  # type: ignore[call-overload] # the stubs know only the variant with a device
+    return ensemble.eval()
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise SubnetSearchError(
+            f"{path.parent}: has no {path.name}, expected the weights that its manifest describes; fetch the whole folder again"
+        )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise SubnetSearchError(
+            f"{path}: SHA-256 is {found[:16]}…, expected {expected[:16]}… by the manifest; the file is truncated, damaged or of another ensemble, "
+            "fetch the folder or export the ensemble again"
+        )
+
+
+def _build(card: Card, folder: Path) -> nn.Module:
+    try:
+        return build_network(card)
+    except SubnetSearchError as error:
+        raise SubnetSearchError(
+            f"{folder}: its network {card.name!r} cannot be built by name ({error}); if the ensemble was made from a network object in Python, "
+            "pass one of the same architecture: load_ensemble(folder, network=...)"
+        ) from error
+
+
+def _check_masks(ensemble: SubnetEnsemble, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Raises where the masks among the weights, with which the network computes, are not those of the manifest."""
+    for name, buffer in ensemble.named_buffers():
+        if name.endswith(".mask") and name in state and not torch.equal(buffer, state[name]):
+            raise SubnetSearchError(
+                f"{folder}: the masks in {WEIGHTS} differ from those of the manifest (digest {ensemble.masks.digest()[:16]}…), first in {name!r}; "
+                "the two files are of different ensembles, fetch the folder or export the ensemble again"
+            )
+
+
+def _cast(ensemble: SubnetEnsemble, state: Mapping[str, Tensor]) -> None:
+    """Gives parameters and buffers the precision of the file; copying alone would keep the network's own."""
+    for name, tensor in (*ensemble.named_parameters(), *ensemble.named_buffers()):
+        if name in state and tensor.dtype != state[name].dtype:
+            tensor.data = tensor.data.to(state[name].dtype)
