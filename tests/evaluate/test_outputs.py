@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
@@ -133,6 +135,21 @@ def test_any_map_style_dataset_works() -> None:
     tensors = TensorDataset(pairs.images, pairs.labels)
     same = predict_dataset(linear(), tensors, CARD).member_probabilities
     assert torch.equal(same, predict_dataset(linear(), pairs, CARD).member_probabilities)
+
+
+def test_progress_counts_the_samples_and_leaves() -> None:
+    seen = []
+
+    class Recorder(Progress):
+        def advance(self, task_id, advance=1) -> None:
+            super().advance(task_id, advance)
+            task = self.tasks[0]
+            seen.append((task.description, task.completed, task.total))
+
+    progress = Recorder(console=Console(quiet=True))
+    predict_dataset(linear(), data(), CARD, 3, progress=progress)
+    assert seen == [("evaluating: test", done, 7) for done in (3, 6, 7)]
+    assert progress.tasks == []
 
 
 def test_outputs_that_do_not_fit_are_refused() -> None:
