@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 import warnings
 from collections.abc import Mapping
@@ -119,7 +120,7 @@ def _read_pickle(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))
-        if called or ("Unsupported" in str(error) and path.read_bytes()[:1] == pickle.PROTO):
+        if called or _imports(path):
             what = f"wants to execute code ({called[1]})" if called else "wants to execute code"
             raise SubnetSearchError(
                 f"weights {path}: the pickle {what} and was not loaded; expected tensors only. If you trust its source, load it "
@@ -128,6 +129,16 @@ def _read_pickle(path: Path) -> Any:
         raise _damaged(path, error) from error
     except Exception as error:  # a damaged pickle can fail in any way: KeyError, EOFError, struct.error, RuntimeError
         raise _damaged(path, error) from error
+
+
+def _imports(path: Path) -> bool:
+    """Tells whether a plain pickle, of a protocol too new for torch, names anything to import; nothing is executed."""
+    try:
+        return any(
+            code.name in ("GLOBAL", "STACK_GLOBAL", "INST") for code, _, _ in pickletools.genops(path.read_bytes())
+        )
+    except ValueError:  # no pickle at all
+        return False
 
 
 def _damaged(path: Path, error: Exception) -> SubnetSearchError:

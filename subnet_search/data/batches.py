@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from subnet_search.data.array_dataset import check_images
 from subnet_search.errors import SubnetSearchError
@@ -56,7 +57,7 @@ def length(dataset: Dataset[Any]) -> int:
     Raises:
         SubnetSearchError: where it has no length, as an iterable-style dataset.
     """
-    if not hasattr(dataset, "__len__"):
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
         raise SubnetSearchError(
             f"{type(dataset).__name__} has no length, expected a map-style dataset with __len__ and __getitem__"
         )
@@ -93,10 +94,17 @@ def _stack(items: Sequence[Any], source: str) -> Batch:
                 f"{source}: an item is ({parts}), expected (image Tensor, label int); convert the images to tensors"
             )
         images.append(item[0])
-        labels.append(int(item[1]))
+        labels.append(_index(item[1], source))
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         raise SubnetSearchError(
             f"{source}: images have shapes {sorted(shapes)}, expected one shape; resize or crop them first"
         )
     return torch.stack(images), torch.tensor(labels, dtype=torch.int64)
+
+
+def _index(label: Any, source: str) -> int:
+    try:
+        return operator.index(label)  # takes integers of Python, NumPy and PyTorch, and rounds nothing
+    except TypeError as error:
+        raise SubnetSearchError(f"{source}: an item has the label {label!r}, expected a class index (int)") from error

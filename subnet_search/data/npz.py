@@ -39,11 +39,13 @@ def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False)
     if not path.is_file():
         raise SubnetSearchError(f"{source}: found {'a folder' if path.is_dir() else 'nothing'}, expected an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
                 raise SubnetSearchError(
-                    f"{source}: found a single array, expected an .npz archive with the keys x and y"
+                    f"{source}: truncated or not an .npz archive; write it with numpy.savez(file, x=images, y=labels)"
                 )
+            file.seek(0)
+            archive = np.load(file, allow_pickle=False)
             if "x" not in archive:
                 raise SubnetSearchError(
                     f"{source}: found the keys {sorted(archive)}, expected x (images) and y (labels)"
@@ -51,12 +53,12 @@ def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False)
             x, y = archive["x"], archive.get("y")
     except SubnetSearchError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    except Exception as error:  # a damaged archive can fail in any way: BadZipFile, zlib.error, ValueError, EOFError, …
+        if "allow_pickle" in str(error):
             raise SubnetSearchError(
                 f"{source}: holds pickled objects, which could execute code, and was not loaded; expected arrays of numbers"
             ) from error
-        raise SubnetSearchError(f"{source}: truncated or not an .npz archive ({error}); write it again") from error
+        raise SubnetSearchError(f"{source}: damaged or not an .npz archive ({error}); write it again") from error
     images = _images(x, tuple(input_shape), source)
     if images.ndim != len(input_shape) + 1 or tuple(images.shape[1:]) != tuple(input_shape):
         images = fit_images(images, input_shape, source, resize)

@@ -1,0 +1,105 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from subnet_search.data.folder import load_folder, load_image
+from subnet_search.errors import SubnetSearchError
+
+RNG = np.random.default_rng(0)
+CLASSES = ("cat", "dog", "ant")
+
+
+def write(path: Path, shape: tuple[int, ...] = (4, 5, 3)) -> np.ndarray:
+    pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def write_classes(folder: Path, names: Sequence[str]) -> list[np.ndarray]:
+    return [write(folder / name / f"{number}.png") for name in names for number in range(2)]
+
+
+def test_labels_by_class_name_whatever_the_order(tmp_path: Path) -> None:
+    pixels = write_classes(tmp_path, ["ant", "cat"])
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "ant" / "notes.txt").write_text("no image")
+    dataset = load_folder(tmp_path, (3, 4, 5), CLASSES)
+    assert dataset.labels.tolist() == [2, 2, 0, 0]
+    assert dataset.images.dtype == torch.uint8
+    assert torch.equal(dataset.images, torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+
+
+def test_labels_by_sorted_order_where_no_name_is_a_class(tmp_path: Path) -> None:
+    write_classes(tmp_path, ["n02", "n01", "n03"])
+    assert load_folder(tmp_path, (3, 4, 5), CLASSES).labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_without_labels_any_tree_will_do(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    write(tmp_path / "x" / "y" / "b.bmp")
+    assert load_folder(tmp_path, (3, 4, 5), CLASSES, labelled=False).labels.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (4, 5, 4)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colours_follow_the_network(tmp_path: Path, shape: tuple[int, ...], channels: int) -> None:
+    pixels = write(tmp_path / "a.png", shape)
+    image = load_image(tmp_path / "a.png", (channels, 4, 5))
+    assert image.shape == (channels, 4, 5)
+    if len(shape) == 2:
+        assert torch.equal(image, torch.from_numpy(pixels).expand(channels, 4, 5))
+    elif channels == 3:
+        assert torch.equal(image, torch.from_numpy(pixels[..., :3]).permute(2, 0, 1))
+
+
+def test_sizes_are_changed_only_when_asked(tmp_path: Path) -> None:
+    write_classes(tmp_path, ["cat", "dog"])
+    with pytest.raises(SubnetSearchError, match=r"0\.png: images have shape \(3, 4, 5\).*expects \(3, 8, 8\)"):
+        load_folder(tmp_path, (3, 8, 8), CLASSES)
+    assert load_folder(tmp_path, (3, 8, 8), CLASSES, resize=True).images.shape == (4, 3, 8, 8)
+
+
+def test_folders_that_do_not_match_the_classes(tmp_path: Path) -> None:
+    with pytest.raises(SubnetSearchError, match="none: found nothing, expected a folder of images"):
+        load_folder(tmp_path / "none", (3, 4, 5), CLASSES)
+    with pytest.raises(SubnetSearchError, match="found no sub-folders, expected one for each class: cat, dog, ant"):
+        load_folder(tmp_path, (3, 4, 5), CLASSES)
+    with pytest.raises(SubnetSearchError, match="no image files in"):
+        load_folder(tmp_path, (3, 4, 5), CLASSES, labelled=False)
+    write_classes(tmp_path, ["bee", "wasp"])
+    with pytest.raises(SubnetSearchError, match="found 2 sub-folders, none named after a class, expected 3"):
+        load_folder(tmp_path, (3, 4, 5), CLASSES)
+    write_classes(tmp_path, ["cat"])
+    with pytest.raises(SubnetSearchError, match=r"sub-folders \['bee', 'wasp'\] are no classes"):
+        load_folder(tmp_path, (3, 4, 5), CLASSES)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SubnetSearchError, match="file: found a file"):
+        load_folder(tmp_path / "file", (3, 4, 5), CLASSES)
+
+
+def test_a_class_without_images(tmp_path: Path) -> None:
+    write_classes(tmp_path, ["cat"])
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(SubnetSearchError, match=r"no image files in .*dog"):
+        load_folder(tmp_path, (3, 4, 5), CLASSES)
+
+
+@pytest.mark.parametrize("keep", [0, 20, 60])
+def test_damaged_image(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "a.png"
+    write(path, (16, 16, 3))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SubnetSearchError, match=r"a\.png: cannot be read as an image"):
+        load_image(path, (3, 16, 16))
+
+
+def test_images_need_a_network_for_images(tmp_path: Path) -> None:
+    with pytest.raises(
+        SubnetSearchError, match=r"the network expects \(5,\), image files need \(1 or 3, height, width\)"
+    ):
+        load_image(tmp_path / "a.png", (5,))
