@@ -59,9 +59,7 @@ def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False)
                 f"{source}: holds pickled objects, which could execute code, and was not loaded; expected arrays of numbers"
             ) from error
         raise SubnetSearchError(f"{source}: damaged or not an .npz archive ({error}); write it again") from error
-    images = _images(x, tuple(input_shape), source)
-    if images.ndim != len(input_shape) + 1 or tuple(images.shape[1:]) != tuple(input_shape):
-        images = fit_images(images, input_shape, source, resize)
+    images = fit_images(_images(x, tuple(input_shape), source), input_shape, source, resize)
     return ArrayDataset(images, _labels(y, len(images), source), source)
 
 
@@ -78,7 +76,8 @@ def _images(x: NDArray[Any], input_shape: tuple[int, ...], source: str) -> Tenso
         raise SubnetSearchError(
             f"{source}: x has shape {tuple(x.shape)}, expected [N, H, W, C], [N, H, W] or [N, C, H, W]"
         )
-    if images.shape[3] in (1, 3, input_shape[0]) and images.shape[1] not in (1, input_shape[0]):
+    channels = (1, 3, input_shape[0])
+    if images.shape[3] in channels and images.shape[1] not in channels:
         return images.permute(0, 3, 1, 2).contiguous()
     return images
 

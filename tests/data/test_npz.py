@@ -45,6 +45,12 @@ def test_vectors_for_networks_without_space(path: Path) -> None:
     assert load_npz(path, (60,)).images.shape == (2, 60)
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 3, 8, 8)])
+def test_colours_of_another_size_for_a_network_of_grey(path: Path, shape: tuple[int, ...]) -> None:
+    np.savez(path, x=np.full(shape, 9, dtype=np.uint8))
+    assert torch.equal(load_npz(path, (1, 4, 5), resize=True).images, torch.full((2, 1, 4, 5), 9, dtype=torch.uint8))
+
+
 def test_grey_of_another_size_for_a_network_of_colours(path: Path) -> None:
     np.savez(path, x=np.full((2, 28, 28, 1), 9, dtype=np.uint8))
     with pytest.raises(SubnetSearchError, match=r"set\.npz: images have shape \(1, 28, 28\).*expects \(3, 32, 32\)"):
