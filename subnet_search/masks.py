@@ -49,7 +49,9 @@ class MaskSet:
             frozen[name] = mask.detach().clone().cpu()
         if len({mask.shape[0] for mask in frozen.values()}) > 1:
             shapes = {name: mask.shape[0] for name, mask in frozen.items()}
-            raise SubnetSearchError(f"masks disagree on the number of members: {shapes}; expected one number for all groups")
+            raise SubnetSearchError(
+                f"masks disagree on the number of members: {shapes}; expected one number for all groups"
+            )
         object.__setattr__(self, "masks", MappingProxyType(frozen))
         object.__setattr__(self, "notes", MappingProxyType(dict(self.notes)))
 
@@ -64,19 +66,34 @@ class MaskSet:
         return {name: tuple(mask.sum(dim=1).tolist()) for name, mask in self.masks.items()}
 
     def overlap(self) -> Tensor:
-        """Returns the number of channels that two members share, over all groups: float64 `[member, member]`."""
+        """Returns the number of channels that two members share: float64 `[member, member]`.
+
+        Groups that every member keeps whole are not counted: nothing was decided there, and counting them would
+        make masks look alike in networks of which only a part is thinned.
+        """
         total = torch.zeros(self.members, self.members, dtype=torch.float64)
         for mask in self.masks.values():
+            if bool(mask.all()):
+                continue
             kept = mask.double()
             total += kept @ kept.T
         return total
 
     def iou(self) -> Tensor:
-        """Returns the intersection over union of the members' channels: float64 `[member, member]` in [0, 1]."""
+        """Returns the intersection over union of the members' channels: float64 `[member, member]` in [0, 1].
+
+        As in `overlap`, groups that all keep whole do not count; where there are no others, it is 1.
+        """
         shared = self.overlap()
         sizes = shared.diagonal()
         union = sizes[:, None] + sizes[None, :] - shared
         return torch.where(union > 0, shared / union.clamp(min=1), torch.ones_like(shared))
+
+    def mean_iou(self) -> float:
+        """Returns the mean of `iou` over all pairs of members, in [0, 1]; 1.0 for a single member."""
+        if self.members < 2:
+            return 1.0
+        return float(self.iou()[torch.triu(torch.ones(self.members, self.members), diagonal=1) > 0].mean())
 
     def digest(self) -> str:
         """Returns the SHA-256 of names, shapes and bits: equal exactly where the masks are equal."""

@@ -16,7 +16,7 @@ from subnet_search.data.array_dataset import check_images
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.uncertainty import Uncertainty, decompose
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import GroupGraph
+from subnet_search.groups import GroupGraph, macs
 from subnet_search.masks import MaskSet
 
 Sharing = Literal["member", "shared"]
@@ -142,6 +142,11 @@ class SubnetEnsemble(nn.Module):
             assert isinstance(buffer, Tensor)
             found[group.name] = buffer[:, [places[0] for places in site.index]]
         return MaskSet(found, self.algorithm, self.seed, self.notes)
+
+    def macs(self) -> int:
+        """Returns the multiply-accumulates of all members together for one sample, as their widths ask for."""
+        widths = self.masks.widths
+        return sum(macs(self.graph, {name: kept[k] for name, kept in widths.items()}) for k in range(self.members))
 
     def set_masks(self, masks: MaskSet) -> None:
         """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards)."""

@@ -73,7 +73,9 @@ def finetune(
     config = config or FinetuneConfig()
     accelerator = accelerator or Accelerator()
     if config.distill > 0 and teacher is None:
-        raise SubnetSearchError("finetune.distill is positive, so the dense network is needed as teacher; pass teacher=")
+        raise SubnetSearchError(
+            "finetune.distill is positive, so the dense network is needed as teacher; pass teacher="
+        )
     images = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
     steps = steps_of_epoch(config, images, ensemble.members)
     device = accelerator.device

@@ -29,6 +29,5 @@ def score_random(ensemble: SubnetEnsemble, config: RelevanceConfig) -> dict[str,
     """Draws scores from the uniform distribution on [0, 1): the floor that every criterion has to clear."""
     generator = torch.Generator().manual_seed(config.seed)
     return {
-        name: torch.rand(ensemble.members, width, generator=generator)
-        for name, width in ensemble.graph.widths.items()
+        name: torch.rand(ensemble.members, width, generator=generator) for name, width in ensemble.graph.widths.items()
     }

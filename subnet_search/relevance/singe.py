@@ -54,7 +54,9 @@ def score_singe(
             reference = reference_logits(dense, rows, config)
             for path in paths:
                 for scale in scales:
-                    gates = {n: torch.full((len(rows), ensemble.graph[n].width), scale, device=rows.device) for n in path}
+                    gates = {
+                        n: torch.full((len(rows), ensemble.graph[n].width), scale, device=rows.device) for n in path
+                    }
                     with gated(alone, gates), autocast(rows.device, config.precision):
                         logits = alone(rows, repeat=False).flatten(0, 1)
                     loss = losses(logits, labels, reference).mean()

@@ -21,7 +21,11 @@ def writers(network: nn.Module, group: ChannelGroup) -> list[tuple[nn.Parameter,
         module = network.get_submodule(part.module)
         layer = module.layer if isinstance(module, MemberMask) else module
         weight = getattr(layer, "weight", None)
-        if part.side == "out" and isinstance(weight, nn.Parameter) and isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+        if (
+            part.side == "out"
+            and isinstance(weight, nn.Parameter)
+            and isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)
+        ):
             rows = torch.tensor([place for places in part.index for place in places])
             channels = torch.tensor([c for c, places in enumerate(part.index) for _ in places])
             found.append((weight, rows, channels))

@@ -1,8 +1,17 @@
 """Assigns channels to members."""
 
 from subnet_search.search.budget import BudgetConfig, allocate_quotas
-from subnet_search.search.config import ALGORITHMS, SearchConfig
-from subnet_search.search.dispatch import search_masks
+from subnet_search.search.config import ALGORITHMS, SCORE_DRIVEN, SearchConfig
+from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.shuffled import shuffled
 
-__all__ = ["ALGORITHMS", "BudgetConfig", "SearchConfig", "allocate_quotas", "search_masks", "shuffled"]
+__all__ = [
+    "ALGORITHMS",
+    "SCORE_DRIVEN",
+    "BudgetConfig",
+    "Quotas",
+    "SearchConfig",
+    "allocate_quotas",
+    "search_masks",
+    "shuffled",
+]

@@ -1,0 +1,51 @@
+"""CIFAR-10, its neighbours and the pretrained ResNets, from the folder that SUBNET_SEARCH_DATA points to."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SETS = ("cifar10-train", "cifar10-test", "cifar100", "svhn", "tinyimagenet", "mnist-test")
+CACHE = Path(__file__).parent / "cache"
+"""Where the sets are unpacked to, once; ignored by git."""
+
+WEIGHTS = {
+    "resnet20": "resnet20-12fca82f.th",
+    "resnet32": "resnet32-d509ac18.safetensors",
+    "resnet56": "resnet56-4bfd9763.safetensors",
+}
+
+
+def folder() -> Path:
+    """Returns the folder that holds `data/` and `backbones/`, or ends the program with a sentence that says how."""
+    given = os.environ.get("SUBNET_SEARCH_DATA", "")
+    path = Path(given)
+    if not given or not (path / "data" / "arrays.py").is_file():
+        sys.exit("set SUBNET_SEARCH_DATA to the folder that holds data/arrays.py and backbones/ and run this again")
+    return path
+
+
+def weights(backbone: str) -> Path:
+    """Returns the file of the pretrained weights."""
+    return folder() / "backbones" / WEIGHTS[backbone]
+
+
+def npz(name: str) -> str:
+    """Returns the data source `npz:FILE` of a set, unpacking it the first time."""
+    path = CACHE / f"{name}.npz"
+    if not path.exists():
+        spec = importlib.util.spec_from_file_location("arrays", folder() / "data" / "arrays.py")
+        assert spec is not None
+        assert spec.loader is not None
+        arrays = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(arrays)
+        images, labels = arrays.load(name)
+        CACHE.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(temporary, **({"x": images} if labels is None else {"x": images, "y": labels}))
+        temporary.replace(path)
+    return f"npz:{path}"

@@ -1,0 +1,111 @@
+"""The main job on a pretrained ResNet and CIFAR-10: the search beside its controls, at the same cost.
+
+    python -m benchmarks.main_job --budgets 2.0 1.0 --methods random masksembles search --seeds 0 1 2
+
+Every cell is one `subnet_search.run`, so a killed grid continues where it was, in the middle of a cell too. Each row
+goes to `results/main_job.jsonl`; `python -m benchmarks.tables` makes the tables.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+import subnet_search
+from benchmarks import cifar, rows
+from subnet_search.evaluate import EvaluateConfig
+from subnet_search.finetune import FinetuneConfig
+from subnet_search.search import BudgetConfig, SearchConfig
+from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
+
+OOD = ("cifar100", "svhn", "tinyimagenet")
+RUNS = Path(__file__).parent / "runs"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells.
+
+    Attributes:
+        backbone: `resnet20`, `resnet32` or `resnet56`.
+        methods: Search algorithms; `search` is the default one.
+        budgets: MACs of the whole ensemble / MACs of the dense network.
+        seeds: Seeds.
+        epochs: Epochs of fine-tuning, 45,000 images each, `split` among the members.
+        members: Number of members K.
+    """
+
+    backbone: str = "resnet20"
+    methods: tuple[str, ...] = ("random", "masksembles", "search")
+    budgets: tuple[float, ...] = (2.0, 1.0)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int = 10
+    members: int = 4
+
+
+def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
+    """Returns the settings of one cell; everything but masks, budget and seed is the same in all of them."""
+    search = SearchConfig() if method == "search" else SearchConfig(algorithm=method)  # type: ignore[arg-type] # checked
+    return RunConfig(
+        out=RUNS / f"{grid.backbone}-{method}-{budget}-{grid.epochs}-{seed}",
+        members=grid.members,
+        seed=seed,
+        network=BackboneConfig(grid.backbone, cifar.weights(grid.backbone)),
+        images=DataConfig(
+            data=cifar.npz("cifar10-train"),
+            test=cifar.npz("cifar10-test"),
+            ood=tuple(f"{name}={cifar.npz(name)}" for name in OOD),
+        ),
+        budget=BudgetConfig(budget=budget),
+        search=search,
+        finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip"),
+        evaluate=EvaluateConfig(precision="auto"),
+    )
+
+
+def main(grid: Grid) -> None:
+    """Runs the cells that have no row yet, seed by seed, so that every method has its first seed first."""
+    console = Console()
+    for seed in grid.seeds:
+        for budget in grid.budgets:
+            for method in grid.methods:
+                if _done(grid, method, budget, seed):
+                    continue
+                console.print(f"{grid.backbone} {method} budget {budget} seed {seed}")
+                with Progress(console=console) as progress:
+                    result = subnet_search.run(
+                        settings(grid, method, budget, seed), until="evaluate", progress=progress
+                    )
+                found = json.loads(json.dumps(dict(result.metrics)))
+                if not _done(grid, "dense", None, seed):
+                    rows.append("main_job", _public(found["dense"], "dense", seed))
+                rows.append("main_job", _public(found["ensemble"], method, seed))
+
+
+def _public(row: dict[str, object], method: str, seed: int) -> dict[str, object]:
+    """The row under its method key, without the paths of this machine."""
+    text = (
+        json.dumps(row)
+        .replace(str(cifar.CACHE) + "/", "")
+        .replace(str(cifar.folder()) + "/", "")
+        .replace(str(RUNS) + "/", "")
+    )
+    return {**json.loads(text), "method": method, "seed": seed}
+
+
+def _done(grid: Grid, method: str, budget: float | None, seed: int) -> bool:
+    wanted = (grid.backbone, method, budget, seed) + ((grid.epochs, grid.members) if method != "dense" else ())
+    for row in rows.read("main_job"):
+        cell = (row["backbone"], row["method"], row["budget"], row["seed"])
+        if cell + ((row["epochs"], row["members"]) if method != "dense" else ()) == wanted:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Grid, description=__doc__))

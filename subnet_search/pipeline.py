@@ -1,0 +1,226 @@
+"""The main job, in the order of the figure: backbone → groups → relevance → search → ensemble → finetune → evaluate → export."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from rich.progress import Progress
+
+from subnet_search.backbones import Backbone
+from subnet_search.ensemble import SubnetEnsemble, recalibrate
+from subnet_search.evaluate import device_name, evaluate, predict_dataset, result_row
+from subnet_search.evaluate.classification import negative_log_likelihood
+from subnet_search.export import export_ensemble
+from subnet_search.files import write_json
+from subnet_search.finetune import History, finetune
+from subnet_search.groups import GroupGraph, find_groups
+from subnet_search.inputs import Splits, example_of, open_backbone, open_splits
+from subnet_search.masks import MaskSet, full_masks
+from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
+from subnet_search.run_folder import RunFolder
+from subnet_search.search import SCORE_DRIVEN, Quotas, allocate_quotas, search_masks
+from subnet_search.settings import RunConfig, to_dict
+
+log = logging.getLogger("subnet_search")
+Stage = Literal["score", "search", "finetune", "evaluate", "export"]
+STAGES: tuple[Stage, ...] = ("score", "search", "finetune", "evaluate", "export")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run has come to, as far as it was asked to go.
+
+    Attributes:
+        folder: Its folder.
+        masks: The masks; None where the run stopped before the search.
+        ensemble: The trained ensemble in eval mode; None where the run stopped before.
+        metrics: `{"dense": row, "ensemble": row}`; empty where the run stopped before the evaluation.
+    """
+
+    folder: RunFolder
+    masks: MaskSet | None = None
+    ensemble: SubnetEnsemble | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run(
+    config: RunConfig | None = None,
+    *,
+    until: Stage = "export",
+    backbone: Backbone | None = None,
+    splits: Splits | None = None,
+    accelerator: Accelerator | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Runs the main job as far as `until`, taking up what earlier calls have left in the folder.
+
+    Args:
+        config: All settings.
+        until: Last stage to run.
+        backbone: A network of the caller's own, instead of the one that `config.network` names.
+        splits: Images of the caller's own, instead of those that `config.images` names.
+        accelerator: Device and processes; by default accelerate's own choice.
+        progress: Bar to report to.
+
+    Returns:
+        Masks, ensemble and figures, as far as the run went.
+
+    Raises:
+        SubnetSearchError: for everything that the settings, the network or the images can be wrong in; nothing
+            that was in the folder is lost.
+    """
+    config = config or RunConfig()
+    accelerator = accelerator or Accelerator()
+    backbone = backbone or open_backbone(config.network)
+    splits = splits or open_splits(config.images, backbone.card, config.seed)
+    graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
+    quotas = allocate_quotas(graph, config.members, config.budget)
+    folder = RunFolder.open(config)
+    backbone.model.to(accelerator.device)
+    log.info("%d groups are searchable, %d are left whole", len(graph.groups), len(graph.left_whole))
+
+    relevance = folder.relevance()
+    if relevance is None and (until == "score" or (config.search.algorithm in SCORE_DRIVEN and folder.masks() is None)):
+        relevance = score(backbone, graph, splits, config, progress)
+        folder.save_relevance(relevance)
+        log.info("scored by %s in %.1f s", relevance.criterion, relevance.seconds)
+    if until == "score":
+        return RunResult(folder)
+
+    masks = folder.masks()
+    if masks is None:
+        masks = search(backbone, graph, splits, relevance, quotas, config)
+        folder.save_masks(masks)
+        log.info("searched by %s: mean IoU of the members %.3f", masks.algorithm, masks.mean_iou())
+    if until == "search":
+        return RunResult(folder, masks)
+
+    ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
+    history = train(ensemble, backbone, splits, config, folder, accelerator, progress)
+    log.info("fine-tuned on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
+    if until == "finetune":
+        return RunResult(folder, masks, ensemble)
+
+    metrics = figures(ensemble, backbone, graph, splits, history, config, progress)
+    write_json(folder.metrics_file, metrics)
+    if until == "evaluate":
+        return RunResult(folder, masks, ensemble, metrics)
+
+    if not folder.ensemble.exists():
+        export_ensemble(
+            ensemble,
+            folder.ensemble,
+            budget=config.budget.budget,
+            metrics=metrics["ensemble"]["metrics"],
+            settings=to_dict(config),
+        )
+        log.info("exported to %s", folder.ensemble)
+    return RunResult(folder, masks, ensemble, metrics)
+
+
+def score(
+    backbone: Backbone, graph: GroupGraph, splits: Splits, config: RunConfig, progress: Progress | None = None
+) -> Relevance:
+    """Scores the channels of the intact network for each member, on the member's own images."""
+    settings: RelevanceConfig = config.seeded("relevance")
+    if config.search.algorithm == "magnitude":
+        settings = RelevanceConfig(criterion="magnitude")
+    intact = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
+    return score_relevance(intact, splits.train, settings, dense=backbone.model, progress=progress)
+
+
+def search(
+    backbone: Backbone,
+    graph: GroupGraph,
+    splits: Splits,
+    relevance: Relevance | None,
+    quotas: Quotas,
+    config: RunConfig,
+) -> MaskSet:
+    """Assigns channels to members."""
+    trial = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
+
+    def validation_nll(masks: MaskSet) -> float:
+        trial.set_masks(masks)
+        recalibrate(trial, splits.train, seed=config.seed, precision=config.finetune.precision)
+        outputs = predict_dataset(
+            trial, splits.validation, backbone.card, config.evaluate.batch_size, config.finetune.precision
+        )
+        return negative_log_likelihood(outputs.member_probabilities.mean(dim=0), outputs.labels)
+
+    scores = None if relevance is None else relevance.scores
+    return search_masks(scores, graph.widths, quotas, config.seeded("search"), measure=validation_nll)
+
+
+def train(
+    ensemble: SubnetEnsemble,
+    backbone: Backbone,
+    splits: Splits,
+    config: RunConfig,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    progress: Progress | None = None,
+) -> History:
+    """Recalibrates and fine-tunes the ensemble in place, or takes up the checkpoint in the folder."""
+    ensemble.to(accelerator.device)
+    if not folder.checkpoint.exists():
+        recalibrate(ensemble, splits.train, seed=config.seed, precision=config.finetune.precision)
+    return finetune(
+        ensemble,
+        splits.train,
+        config.seeded("finetune"),
+        teacher=backbone.model,
+        checkpoint=folder.checkpoint,
+        accelerator=accelerator,
+        progress=progress,
+    )
+
+
+def figures(
+    ensemble: SubnetEnsemble,
+    backbone: Backbone,
+    graph: GroupGraph,
+    splits: Splits,
+    history: History,
+    config: RunConfig,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Evaluates the dense network and the ensemble side by side: `{"dense": row, "ensemble": row}`."""
+    test = splits.validation if splits.test is None else splits.test
+    held_out = None if splits.test is None else splits.validation
+    masks = ensemble.masks
+    rows = {}
+    for name, network, members in (("dense", backbone.model, 1), ("ensemble", ensemble, ensemble.members)):
+        began = time.perf_counter()
+        metrics = evaluate(
+            network,
+            card=backbone.card,
+            test=test,
+            validation=held_out,
+            ood=splits.ood,
+            config=config.evaluate,
+            macs=graph.dense_macs if members == 1 else ensemble.macs(),
+            dense_macs=graph.dense_macs,
+            iou=None if members == 1 else masks.mean_iou(),
+            progress=progress,
+        )
+        rows[name] = result_row(
+            method="dense" if name == "dense" else f"search+{masks.algorithm}",
+            backbone=backbone.card.name,
+            data=config.images.data,
+            seed=config.seed,
+            members=members,
+            budget=None if name == "dense" else config.budget.budget,
+            epochs=None if name == "dense" else config.finetune.epochs,
+            samples_seen=None if name == "dense" else history.samples_seen,
+            settings=to_dict(config),
+            metrics=metrics,
+            device=device_name(next(ensemble.parameters()).device),
+            seconds=time.perf_counter() - began + (0.0 if name == "dense" else sum(history.seconds)),
+        )
+    return rows

@@ -1,0 +1,68 @@
+"""Predictions of an exported ensemble as a file that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+from torch.utils.data import Dataset
+
+from subnet_search.data import batches
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
+from subnet_search.files import write_text
+
+UNCERTAINTIES = ("max_probability", "total", "aleatoric", "epistemic", "variation_ratio")
+
+
+def write_predictions(
+    ensemble: SubnetEnsemble,
+    dataset: Dataset[tuple[torch.Tensor, int]],
+    path: Path,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> int:
+    """Classifies images and writes one record for each, in their order.
+
+    Args:
+        ensemble: The network.
+        dataset: Raw images.
+        path: Target; `.csv` or `.json` decides the form. A file there is replaced.
+        batch_size: Images of one forward pass.
+        progress: Bar to report to.
+
+    Returns:
+        Number of images.
+
+    Raises:
+        SubnetSearchError: where the suffix is another.
+    """
+    if path.suffix not in (".csv", ".json"):
+        raise SubnetSearchError(f"predictions go to a .csv or .json file, got {path}; choose such a name for --out")
+    records: list[dict[str, int | float | str]] = []
+    total = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
+    task = progress.add_task("predicting", total=total) if progress else None
+    for images, _ in batches(dataset, batch_size):
+        answer = ensemble.predict(images)
+        for row in range(len(images)):
+            probabilities = answer.probabilities[row].tolist()
+            best = max(range(len(probabilities)), key=probabilities.__getitem__)
+            record: dict[str, int | float | str] = {"index": len(records), "class": ensemble.card.classes[best]}
+            record |= {name: float(getattr(answer, name)[row]) for name in UNCERTAINTIES}
+            record |= {f"p_{c}": p for c, p in zip(ensemble.card.classes, probabilities, strict=True)}
+            records.append(record)
+        if progress and task is not None:
+            progress.advance(task, len(images))
+    if path.suffix == ".json":
+        write_text(path, json.dumps(records, indent=1) + "\n")
+    else:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        write_text(path, text.getvalue())
+    return len(records)

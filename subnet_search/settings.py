@@ -1,0 +1,136 @@
+"""All settings of a run, one frozen dataclass for each stage, and their JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from subnet_search.ensemble import EnsembleConfig
+from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate import EvaluateConfig
+from subnet_search.finetune import FinetuneConfig
+from subnet_search.relevance import RelevanceConfig
+from subnet_search.search import BudgetConfig, SearchConfig
+
+Flat = tyro.conf.arg(name="")
+"""The options of such a part stand without a prefix on the command line."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The trained network.
+
+    Attributes:
+        backbone: `digits`, `resnet20`, `resnet32`, `resnet44`, `resnet56`, or `module:callable`.
+        weights: `.safetensors` file or PyTorch checkpoint; `digits` brings its own.
+        input_shape: Channels, height, width; needed for `module:callable`.
+        classes: Class names in the order of the logits; needed for `module:callable`.
+        mean: Per-channel mean of the normalisation, of values in [0, 1].
+        std: Per-channel standard deviation of the normalisation.
+    """
+
+    backbone: str = "digits"
+    weights: Path | None = None
+    input_shape: tuple[int, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The images. The search and the fine-tuning see `data` only; `test` and `ood` are for the final figures.
+
+    Attributes:
+        data: Training images: `digits`, `npz:FILE` (keys x, y) or `folder:DIR` (one sub-folder a class).
+        test: Test images in the same form; None takes the digits' own test part, or, for other data, has the figures
+            computed on the validation part.
+        ood: Images from other domains, each `NAME=SOURCE`; labels are not needed.
+        validation: Share of `data` that is held out, in (0, 1).
+        resize: Whether images of another size are resized to the backbone's.
+    """
+
+    data: str = "digits"
+    test: str | None = None
+    ood: tuple[str, ...] = ("photos=photos",)
+    validation: float = 0.1
+    resize: bool = False
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of a run.
+
+    Attributes:
+        out: Folder of the run.
+        members: Number of members K, at least 2.
+        seed: Seed of the run; it is added to the seeds of the stages.
+        network: The trained network.
+        images: The images.
+        budget: What the ensemble may cost.
+        relevance: How channels are scored.
+        search: How channels are assigned.
+        ensemble: What members share.
+        finetune: How the ensemble is trained.
+        evaluate: How it is measured.
+    """
+
+    out: Path = Path("runs/digits")
+    members: int = 4
+    seed: int = 0
+    network: Annotated[BackboneConfig, Flat] = field(default_factory=BackboneConfig)
+    images: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    budget: Annotated[BudgetConfig, Flat] = field(default_factory=BudgetConfig)
+    relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        if self.members < 2:
+            raise SubnetSearchError(
+                f"members is {self.members}, expected at least 2; one member is the dense network, pruned"
+            )
+
+    def seeded(self, stage: Literal["relevance", "search", "finetune"]) -> Any:
+        """Returns the stage's settings with the seed of the run added to theirs."""
+        settings = getattr(self, stage)
+        return dataclasses.replace(settings, seed=settings.seed + self.seed)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns plain JSON values of a dataclass of settings; paths become text, tuples lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return plain
+
+
+def from_dict(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    """Builds a dataclass of settings from `to_dict`'s values; missing ones take their defaults.
+
+    Raises:
+        SubnetSearchError: where a name is unknown, which a newer or older version may have written.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise SubnetSearchError(f"{where}: unknown settings {unknown}, expected some of {sorted(hints)}")
+    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        return None if value is None else _value(options[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type[Any], hint), value, where)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    return Path(value) if hint is Path else value

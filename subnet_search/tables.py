@@ -1,0 +1,76 @@
+"""What the command line prints: figures side by side, and what can be searched in a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from subnet_search.groups import GroupGraph
+
+_ROWS = (
+    ("accuracy", "cls/Acc", "higher"),
+    ("NLL", "cls/NLL", "lower"),
+    ("NLL, temperature scaled", "cls/NLL_TS", "lower"),
+    ("Brier", "cls/Brier", "lower"),
+    ("ECE", "cal/ECE", "lower"),
+    ("ECE, temperature scaled", "cal/ECE_TS", "lower"),
+    ("AURC", "sc/AURC", "lower"),
+    ("error detection, AUROC", "sc/ErrAUROC", "higher"),
+    ("mean accuracy of a member", "ens/MemberAcc", "higher"),
+    ("disagreement", "ens/Disagreement", ""),
+    ("error correlation", "ens/ErrCorr", "lower"),
+    ("mask IoU", "ens/IoU", "lower"),
+    ("MACs / dense", "cplx/MACsRatio", "lower"),
+    ("parameters", "cplx/Params", "lower"),
+    ("latency, ms a batch, masked", "cplx/LatencyMs", "lower"),
+)
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """Lays the dense network and the ensemble side by side, the better figure in bold.
+
+    Args:
+        metrics: `{"dense": row, "ensemble": row}` as in `metrics.json`.
+    """
+    dense, ensemble = metrics["dense"]["metrics"], metrics["ensemble"]["metrics"]
+    table = Table(title=f"{metrics['dense']['backbone']} on {metrics['dense']['data']}", title_justify="left")
+    table.add_column("figure")
+    for column in ("dense", f"ensemble of {metrics['ensemble']['members']}"):
+        table.add_column(column, justify="right")
+    ood = [(_ood_title(key), key, "higher") for key in dense if key.startswith("ood/") and "/AUROC/" in key]
+    for title, key, better in (*_ROWS, *ood):
+        values = (dense.get(key), ensemble.get(key))
+        if values == (None, None):
+            continue
+        best = None
+        if better and None not in values and values[0] != values[1]:
+            best = max(values) if better == "higher" else min(values)
+        table.add_row(title, *(_styled(value, value is not None and value == best) for value in values))
+    return table
+
+
+def groups_table(graph: GroupGraph) -> Table:
+    """Lists what is searchable in a network, and what is not and why."""
+    table = Table(title=f"{graph.dense_macs / 1e6:,.1f} M multiply-accumulates a sample", title_justify="left")
+    for column, side in (("group", "left"), ("kind", "left"), ("channels", "right"), ("masked at", "left")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type] # rich wants its own Literal
+    for group in graph.groups:
+        table.add_row(group.name, group.kind, str(group.width), ", ".join(site.module for site in group.sites))
+    for whole in graph.left_whole:
+        table.add_row(f"[dim]{whole.name}", "[yellow]left whole", str(whole.width), f"[dim]{whole.reason}")
+    return table
+
+
+def _ood_title(key: str) -> str:
+    _, name, _, criterion = key.split("/")
+    words = {"msp": "max probability", "mi": "mutual information"}
+    return f"OOD {name}, AUROC by {words.get(criterion, criterion)}"
+
+
+def _styled(value: float | None, bold: bool) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"[bold]{text}" if bold else text
