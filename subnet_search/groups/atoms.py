@@ -140,10 +140,12 @@ class _Joiner:
     def layer(self, i: int, op: Op, layer: nn.Module) -> None:
         """Joins a layer's sides to the tensors that it reads and writes."""
         shape, source = op.shapes[0], op.inputs[0]
+        operand = self.operand(source)
         axis = len(shape) - 1 if isinstance(layer, nn.Linear) else 1
+        if isinstance(layer, nn.LayerNorm) and operand.axis is not None:
+            axis = operand.axis
         self.atoms.axes[i, 0] = axis
         result = self.holder(("result", i, 0), shape[axis])
-        operand = self.operand(source)
         known: Ids | None = None
         if source is not None and operand.axis is not None:
             known = self.read(source)
@@ -169,15 +171,15 @@ class _Joiner:
 
     def writer(self, op: Op, layer: nn.Linear | nn.modules.conv._ConvNd, known: Ids | None, result: Ids) -> None:
         """Joins the rows and columns of a weight."""
-        convolution = isinstance(layer, nn.modules.conv._ConvNd)
-        size = layer.in_channels if isinstance(layer, nn.modules.conv._ConvNd) else layer.in_features
+        convolution = layer if isinstance(layer, nn.modules.conv._ConvNd) else None
+        size = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
         inside, outside = self.holder(("in", op.module, 0), size), self.holder(("out", op.module, 0), len(result))
         self.edges.append((outside, result))
         if known is not None:
             self.edges.append((known, inside))
         if is_depthwise(layer):
             self.edges.append((inside.repeat(len(result) // size), outside))
-        elif convolution and layer.groups > 1:
+        elif convolution is not None and convolution.groups > 1:
             reason = f"{op} is a grouped convolution"
             self.whole += [(inside, reason), (outside, reason)]
 

@@ -153,6 +153,14 @@ def _view(op: Op, operands: list[Operand]) -> Mapped:
     raise Opaque("a reshape that mixes channels with other axes")
 
 
+def _restride(op: Op, operands: list[Operand]) -> Mapped:
+    """`as_strided` to the same shape: pooling of channels-last tensors ends with it."""
+    _, size, _ = _only(op, operands)
+    if op.shapes[0] != size:
+        raise Opaque("as_strided")
+    return _broadcast(op, operands)
+
+
 def _move(op: Op, operands: list[Operand]) -> Mapped:
     """Transposes and permutations."""
     i, size, axis = _only(op, operands)
@@ -234,28 +242,72 @@ def _rules() -> dict[str, Rule]:
     table |= dict.fromkeys(("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze"), _view)
     table |= dict.fromkeys(("Transpose", "Permute", "T"), _move)
     table |= dict.fromkeys(("Split", "SplitWithSizes"), _split)
-    return table | {"Cat": _cat, "Slice": _slice, "ConstantPadNd": _pad}
+    return table | {"Cat": _cat, "Slice": _slice, "AsStrided": _restride, "ConstantPadNd": _pad}
 
 
 ZERO_KEEPING = frozenset(
-    "Relu LeakyRelu Silu Gelu Elu Selu Celu Tanh Hardtanh Hardswish Mish Neg Abs Sqrt Clone ToCopy Alias Pow Erf Sin "
-    "Clamp ClampMin ClampMax NativeDropout Expand RreluWithNoise".split()
+    (
+        "Relu",
+        "LeakyRelu",
+        "Silu",
+        "Gelu",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Tanh",
+        "Hardtanh",
+        "Hardswish",
+        "Mish",
+        "Neg",
+        "Abs",
+        "Sqrt",
+        "Clone",
+        "ToCopy",
+        "Alias",
+        "Pow",
+        "Erf",
+        "Sin",
+        "Clamp",
+        "ClampMin",
+        "ClampMax",
+        "NativeDropout",
+        "Expand",
+        "RreluWithNoise",
+    )
 )
 """Element-wise operations of one tensor that leave zero at zero (clamps where zero is inside, as always checked)."""
 
-ZERO_LOSING = frozenset("Sigmoid Hardsigmoid Exp Softplus LogSigmoid Log Cos Rsqrt Reciprocal".split())
+ZERO_LOSING = frozenset(
+    ("Sigmoid", "Hardsigmoid", "Exp", "Softplus", "LogSigmoid", "Log", "Cos", "Rsqrt", "Reciprocal")
+)
 """Element-wise operations of one tensor that turn zero into something else."""
 
-SUMS = frozenset("Add Sub Maximum Minimum Where".split())
+SUMS = frozenset(("Add", "Sub", "Maximum", "Minimum", "Where"))
 """Element-wise operations of several tensors that are zero where all of them are."""
 
 PRODUCTS = frozenset(["Mul", "Div"])
 """Element-wise operations that are zero where one operand (of a division: the first) is."""
 
 SPATIAL = frozenset(
-    "MaxPool2DWithIndices AvgPool2D AdaptiveAvgPool2D AdaptiveMaxPool2D MaxPool3DWithIndices AvgPool3D "
-    "AdaptiveAvgPool3D MkldnnMaxPool2D UpsampleNearest1D UpsampleNearest2D UpsampleBilinear2D UpsampleBicubic2D "
-    "UpsampleBilinear2DAa ReflectionPad1D ReflectionPad2D ReplicationPad1D ReplicationPad2D".split()
+    (
+        "MaxPool2DWithIndices",
+        "AvgPool2D",
+        "AdaptiveAvgPool2D",
+        "AdaptiveMaxPool2D",
+        "MaxPool3DWithIndices",
+        "AvgPool3D",
+        "AdaptiveAvgPool3D",
+        "MkldnnMaxPool2D",
+        "UpsampleNearest1D",
+        "UpsampleNearest2D",
+        "UpsampleBilinear2D",
+        "UpsampleBicubic2D",
+        "UpsampleBilinear2DAa",
+        "ReflectionPad1D",
+        "ReflectionPad2D",
+        "ReplicationPad1D",
+        "ReplicationPad2D",
+    )
 )
 """Operations on the axes after the channels."""
 

@@ -64,15 +64,15 @@ def gather(atoms: Atoms) -> Gathered:
     labels: dict[int, tuple[str, int]] = {}
     for (footprint, reason), members in sorted(searchable, key=first):
         names = written(footprint)
-        rank = ("out", names[0], 0)
+        rank: Holder = ("out", names[0], 0)
         members.sort(key=lambda atom: places[atom][rank][0])
         sites: list[str] = []
         if len(members) == 1 and not reason:
-            reason = "it has a single channel"
+            reason = "all of it can only be cut at once"
         if not reason:
             sites, reason = minimal_sites(atoms, members[0], [holder for holder, _ in footprint])
         if reason:
-            left.append((names[0], reason, len(members)))
+            left.append((names[0], reason, sum(len(places[atom][rank]) for atom in members)))
             continue
         name = next((n for n in names if n not in taken), None) or _suffixed(names[0], taken)
         taken.add(name)

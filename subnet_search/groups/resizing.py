@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from subnet_search.groups.channel_group import ResizeCall
 
 PADS = (F.pad,)
-SPLITS = (torch.split, Tensor.split, torch.chunk, Tensor.chunk, torch.tensor_split, Tensor.tensor_split)
+SPLITS = (torch.split, Tensor.split, torch.chunk, Tensor.chunk)
 
 
 def _resizes(func: Callable[..., Any]) -> bool:
@@ -72,13 +72,12 @@ class ResizedCalls(TorchFunctionMode):
         if plan is None:
             return func(*args, **named)
         resize, counts = plan
-        tensor = args[0] if args else named.get("input", named.get("self"))
+        tensor: Tensor = args[0] if args else named.pop("input" if "input" in named else "tensor")
         if any(func is known for known in SPLITS):
             return torch.split(tensor, counts, dim=resize.axis)
         amounts = list(args[1] if len(args) > 1 else named.pop("pad"))
         place = 2 * (tensor.ndim - 1 - resize.axis)
         amounts[place : place + 2] = counts
-        named.pop("input", None)
         return func(tensor, amounts, *args[2:], **named)
 
 

@@ -53,7 +53,7 @@ class _Flow:
         touched = {holder[1] for holder in self.held if holder[0] == "result" and isinstance(holder[1], int)}
         readers = {holder[1] for holder in self.held if holder[0] == "in"}
         ops = enumerate(atoms.trace.ops)
-        self.ops = [(i, op) for i, op in ops if i in touched or op.module in readers and op.layer is not None]
+        self.ops = [(i, op) for i, op in ops if i in touched or (op.module in readers and op.layer is not None)]
         self.links = {i: self._links(i) for i, _ in self.ops}
 
     def _links(self, i: int) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -79,7 +79,7 @@ class _Flow:
                     if not all(zero.get((*source, position), False) for position in read):
                         return f"{op} reads a cut channel as something else than zero"
             for (number, position), origins in self.links[i].items():
-                zero[i, number, position] = op.module in sites or self._stays_zero(op, origins, zero, sites)
+                zero[i, number, position] = op.module in sites or self._stays_zero(op, origins, zero)
         return ""
 
     def _stays_zero(
@@ -87,7 +87,6 @@ class _Flow:
         op: Op,
         origins: Sequence[tuple[int, int]],
         zero: dict[tuple[int, int, int], bool],
-        sites: set[str],
     ) -> bool:
         def is_zero(operand: int, position: int) -> bool:
             source = op.inputs[operand]

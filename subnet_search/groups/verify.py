@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from subnet_search.groups.channel_group import ChannelGroup, GroupGraph
 from subnet_search.groups.slicing import slice_network
 
-TOLERANCE = 1e-6
-"""Largest relative difference of the logits in float64; users are promised 1e-4 in float32."""
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
+"""Largest relative difference of the logits; float32 only for networks that do not run in float64."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def masked(model: nn.Module, graph: GroupGraph, kept: Mapping[str, Tensor]) -> I
 def _gate(places: Tensor, owner: Tensor, gates: Tensor) -> Any:
     """A forward hook that multiplies position `places[i]` by `gates[owner[i]]`."""
 
-    def apply(module: nn.Module, inputs: Any, result: Tensor) -> Tensor:
+    def apply(module: nn.Module, _: Any, result: Tensor) -> Tensor:
         axis = result.ndim - 1 if isinstance(module, nn.Linear) else 1
         factor = torch.ones(result.shape[axis], dtype=result.dtype, device=result.device)
         factor = factor.index_put((places.to(result.device),), gates.to(factor)[owner.to(gates.device)])
@@ -57,22 +57,23 @@ def _gate(places: Tensor, owner: Tensor, gates: Tensor) -> Any:
     return apply
 
 
-def randomised(model: nn.Module, example: Tensor, seed: int) -> nn.Module:
-    """Returns a float64 copy in eval mode whose norms and biases are random, with activations of ordinary size.
+def randomised(model: nn.Module, example: Tensor, seed: int, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """Returns a copy in eval mode whose norms and biases are random, with activations of ordinary size.
 
     Args:
         model: The network; it is not changed.
         example: Input `[batch, ...]`.
         seed: Seed of the numbers drawn.
+        dtype: Floating-point type of the copy.
 
     Returns:
         The copy, on the CPU.
     """
-    twin = copy.deepcopy(model).cpu().double().eval()
+    twin = copy.deepcopy(model).cpu().to(dtype).eval()
     generator = torch.Generator().manual_seed(seed)
 
     def draw(like: Tensor, low: float, high: float) -> Tensor:
-        return torch.rand(like.shape, generator=generator, dtype=torch.float64) * (high - low) + low
+        return torch.rand(like.shape, generator=generator, dtype=dtype) * (high - low) + low
 
     norms = [m for m in twin.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
@@ -87,7 +88,7 @@ def randomised(model: nn.Module, example: Tensor, seed: int) -> nn.Module:
         for norm in norms:
             norm.momentum = 1.0
             norm.train(norm.track_running_stats)
-        twin(torch.randn(4, *example.shape[1:], generator=generator, dtype=torch.float64))
+        twin(torch.randn(4, *example.shape[1:], generator=generator, dtype=dtype))
         for norm in norms:
             norm.eval()
             if norm.running_mean is not None and norm.running_var is not None:
@@ -109,9 +110,14 @@ class Verifier:
 
     def __init__(self, model: nn.Module, graph: GroupGraph, example: Tensor, seed: int = 0) -> None:
         self.graph = graph
-        self.twin = randomised(model, example, seed)
+        self.dtype = torch.float64
+        try:
+            self.twin = randomised(model, example, seed)
+        except RuntimeError:  # a forward that converts to float32 itself
+            self.dtype = torch.float32
+            self.twin = randomised(model, example, seed, self.dtype)
         self.generator = torch.Generator().manual_seed(seed + 1)
-        self.input = torch.randn(2, *example.shape[1:], generator=self.generator, dtype=torch.float64)
+        self.input = torch.randn(2, *example.shape[1:], generator=self.generator, dtype=self.dtype)
 
     def refuted(self) -> dict[str, str]:
         """Returns the groups for which masked and sliced networks differ, with the reason.
@@ -154,18 +160,18 @@ class Verifier:
             if got.shape != expected.shape:
                 return f"cutting it changes the shape of the logits to {tuple(got.shape)}"
             error_size = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
-            if not error_size <= TOLERANCE:
+            if not error_size <= TOLERANCES[self.dtype]:
                 return f"cutting it changes the logits by {error_size:.2g} relative to masking it: something between its layers mixes or counts its channels"
         return ""
 
     def _without_effect(self) -> dict[str, str]:
         """Groups whose channels do not reach the logits: for them the comparison would prove nothing."""
-        gates = {g.name: torch.ones(g.width, dtype=torch.float64, requires_grad=True) for g in self.graph.groups}
+        gates = {g.name: torch.ones(g.width, dtype=self.dtype, requires_grad=True) for g in self.graph.groups}
         if not gates:
             return {}
         with torch.enable_grad(), masked(self.twin, self.graph, gates):
             logits = self.twin(self.input)
-            weights = torch.randn(logits.shape, generator=self.generator, dtype=torch.float64)
+            weights = torch.randn(logits.shape, generator=self.generator, dtype=logits.dtype)
             slopes = torch.autograd.grad((logits * weights).sum(), list(gates.values()), allow_unused=True)
         return {
             name: "masking it does not change the logits"
