@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups.channel_group import ChannelGroup, GroupGraph
+from subnet_search.groups import ChannelGroup, GroupGraph, macs
 
 Spread = Literal["inner", "uniform"]
 
@@ -72,8 +72,6 @@ def allocate_quotas(graph: GroupGraph, members: int, config: BudgetConfig) -> di
         SubnetSearchError: where K or `min_width` does not fit a group, there is no group, or no assignment meets
             the budget (the message says which budget can be met).
     """
-    from subnet_search.groups import macs
-
     widths = _allocate(graph.groups, lambda chosen: macs(graph, chosen), members, config)
     return {name: (width,) * members for name, width in widths.items()}
 

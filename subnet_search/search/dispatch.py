@@ -48,6 +48,7 @@ def search_masks(
         Masks with exactly the quotas. Their `notes` hold `settings`, `overlap` (Σ φ of all pairs and groups), for
         algorithms driven by scores `relevance` and `objective` (of the scores divided by their group's mean), for
         `flow` also `bound`, `gap`, `gap_worst_group` and `exact`, for `best-of-n` all measurements as `measured`.
+        Groups that all members keep whole count for nothing in these figures.
 
     Raises:
         SubnetSearchError: where quotas, widths and scores do not fit together, or something needed is not given.
@@ -70,7 +71,7 @@ def search_masks(
         masks = {name: mask.numpy() for name, mask in chosen.masks.items()}
     else:
         masks = _by_lot(widths, quotas, config, 0)
-    notes["overlap"] = sum(overlap_penalty(mask) for mask in masks.values())
+    notes["overlap"] = sum(overlap_penalty(mask) for mask in masks.values() if not mask.all())
     return MaskSet(_tensors(masks), config.algorithm, config.seed, notes)
 
 
@@ -83,6 +84,10 @@ def _by_scores(
     relevance = penalty = 0.0
     for index, (name, values) in enumerate(arrays.items()):
         quota = quotas[name]
+        if min(quota) == values.shape[1]:
+            # nothing to decide; counted in, it would only make the relative gap look smaller
+            masks[name] = np.ones(values.shape, dtype=np.bool_)
+            continue
         first = index % len(quota)  # another member starts in each group, so that none is always served first
         # in a canonical order of channels the result cannot depend on how the channels happen to be numbered
         order = np.lexsort(values)
@@ -102,9 +107,9 @@ def _by_scores(
         masks[name] = np.zeros_like(assigned)
         masks[name][:, order] = assigned
     notes: dict[str, Any] = {"relevance": relevance, "objective": relevance - config.lambda_overlap * penalty}
-    if certificates:
+    if config.algorithm == "flow":
         notes |= Certificate.total(certificates).notes()
-        notes["gap_worst_group"] = max(certificate.gap for certificate in certificates)
+        notes["gap_worst_group"] = max((certificate.gap for certificate in certificates), default=0.0)
     return masks, notes
 
 

@@ -52,10 +52,11 @@ def test_quotas_are_exact_and_the_result_is_determined_by_the_seed(algorithm: st
     assert masks.digest() == _search(algorithm, width, quota, seed=3).digest()
     iou = masks.iou()
     assert ((iou >= 0) & (iou <= 1)).all()
-    shared = masks.overlap()
-    lower = torch.tensor([[max(0, p + q - width) for p in quota] for q in quota]) * 2
-    assert (shared >= lower).all()
-    assert (shared <= 2 * torch.minimum(torch.tensor(quota)[:, None], torch.tensor(quota)[None])).all()
+    for mask in masks.masks.values():
+        shared = mask.double() @ mask.double().T
+        size = torch.tensor(quota, dtype=torch.float64)
+        assert (shared >= (size[:, None] + size[None] - width).clamp(min=0)).all()
+        assert (shared <= torch.minimum(size[:, None], size[None])).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -105,6 +106,18 @@ def test_relevant_channels_are_preferred_and_the_objective_is_told(algorithm: st
     assert masks.notes["relevance"] == pytest.approx(relevance)
     assert masks.notes["overlap"] == pytest.approx(penalty)
     assert masks.notes["objective"] == pytest.approx(relevance - penalty)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_groups_kept_whole_count_for_nothing(algorithm: str) -> None:
+    scores = {"thinned": _scores(3, 20), "whole": _scores(3, 50)}
+    config = SearchConfig(algorithm=algorithm)
+    one = search_masks(scores, {"thinned": 20}, {"thinned": (9, 9, 9)}, config, _measure)
+    widths, quotas = {"thinned": 20, "whole": 50}, {"thinned": (9, 9, 9), "whole": (50, 50, 50)}
+    both = search_masks(scores, widths, quotas, config, _measure)
+    assert both.masks["whole"].all()
+    for figure in ("overlap", "relevance", "objective", "bound", "gap"):
+        assert one.notes.get(figure) == pytest.approx(both.notes.get(figure))
 
 
 def test_what_is_needed_and_not_given_is_an_error() -> None:
