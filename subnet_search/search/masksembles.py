@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from subnet_search.search.overlap import Mask
 
@@ -36,20 +35,23 @@ def masksembles(channels: int, quotas: Sequence[int], rng: np.random.Generator) 
         bool `[member, channel]`, member k with exactly `quotas[k]` channels.
     """
     unused_at_end = max(0, channels - sum(quotas))
-    reach = _log_reach(channels, quotas, unused_at_end)
+    factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, channels + 1)))])  # logarithms
+    reach = _log_reach(channels, quotas, unused_at_end, factorial)
     mask = np.zeros((len(quotas), channels), dtype=np.bool_)
     for member, quota in enumerate(quotas):
         used = mask.any(axis=0)
         fresh, stale = np.flatnonzero(~used), np.flatnonzero(used)
         new = np.arange(min(quota, fresh.size) + 1)
-        weight = _log_hypergeometric(channels, fresh.size, quota, new) + reach[member + 1, fresh.size - new]
+        weight = _log_hypergeometric(fresh.size, quota, new, factorial) + reach[member + 1, fresh.size - new]
         count = int(rng.choice(new, p=np.exp(weight - _log_sum(weight))))
         mask[member, rng.choice(fresh, count, replace=False)] = True
         mask[member, rng.choice(stale, quota - count, replace=False)] = True
     return mask
 
 
-def _log_reach(channels: int, quotas: Sequence[int], unused_at_end: int) -> NDArray[np.float64]:
+def _log_reach(
+    channels: int, quotas: Sequence[int], unused_at_end: int, factorial: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Log-probability `[member, unused]` that members from this one on leave exactly `unused_at_end` unused."""
     reach = np.full((len(quotas) + 1, channels + 1), -np.inf)
     reach[len(quotas), unused_at_end] = 0.0
@@ -59,32 +61,31 @@ def _log_reach(channels: int, quotas: Sequence[int], unused_at_end: int) -> NDAr
         fewest = max(0, channels - sum(quotas[:member]))
         most = channels - max(quotas[:member], default=0)
         for unused in range(fewest, most + 1):
-            new = unused - after
-            possible = (new >= 0) & (new <= quota)
-            if possible.any():
-                step = _log_hypergeometric(channels, unused, quota, new[possible])
-                reach[member, unused] = _log_sum(step + reach[member + 1, after[possible]])
+            # `quota` draws take at most `quota` of the unused, and at least what the used ones cannot supply
+            least = max(0, quota - (channels - unused))
+            start, end = np.searchsorted(after, [unused - min(quota, unused), unused - least + 1])
+            if start < end:
+                left = after[start:end]
+                step = _log_hypergeometric(unused, quota, unused - left, factorial)
+                reach[member, unused] = _log_sum(step + reach[member + 1, left])
     return reach
 
 
-def _log_hypergeometric(channels: int, unused: int, quota: int, new: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log-probability that `quota` of `channels`, drawn without replacement, hold `new` of the `unused`."""
-    stale = quota - new
+def _log_hypergeometric(
+    unused: int, quota: int, new: NDArray[np.int64], factorial: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log-probability that `quota` channels, drawn without replacement, hold `new` of the `unused`; −∞ where they cannot."""
+    channels = factorial.size - 1
     used = channels - unused
-    possible = (new >= 0) & (new <= unused) & (stale >= 0) & (stale <= used)
-    clipped, rest = np.where(possible, new, 0), np.where(possible, stale, 0)
-    value = _log_binomial(unused, clipped) + _log_binomial(used, rest) - _log_binomial(channels, np.asarray(quota))
-    result: NDArray[np.float64] = np.where(possible, value, -np.inf)
-    return result
+    possible = (new <= unused) & (quota - new <= used)
+    fresh, stale = np.where(possible, new, 0), np.where(possible, quota - new, 0)
+    ways = factorial[unused] - factorial[fresh] - factorial[unused - fresh]
+    ways = ways + factorial[used] - factorial[stale] - factorial[used - stale]
+    all_ways = factorial[channels] - factorial[quota] - factorial[channels - quota]
+    return np.where(possible, ways - all_ways, -np.inf)
 
 
 def _log_sum(logs: NDArray[np.float64]) -> float:
     """Logarithm of Σ exp; scipy's own takes ten times as long on short arrays, and this runs K·C times."""
     peak = float(logs.max())
     return peak + math.log(np.exp(logs - peak).sum()) if math.isfinite(peak) else peak
-
-
-def _log_binomial(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Logarithm of the binomial coefficient."""
-    value: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return value

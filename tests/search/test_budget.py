@@ -1,12 +1,14 @@
 from collections.abc import Mapping
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from subnet_search.backbones.resnet import resnet20
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import ChannelGroup
-from subnet_search.search import BudgetConfig
+from subnet_search.groups import ChannelGroup, find_groups, macs
+from subnet_search.search import BudgetConfig, allocate_quotas
 from subnet_search.search.budget import _allocate
 
 
@@ -131,3 +133,15 @@ def test_what_does_not_fit_is_an_error(groups: tuple, members: int, config: Budg
 def test_settings_that_cannot_be_are_an_error(settings: dict, message: str) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         BudgetConfig(**settings)
+
+
+def test_a_real_network_gets_the_same_widths_for_all_members_within_the_budget() -> None:
+    model = resnet20(width=8).eval()
+    graph = find_groups(model, torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    quotas = allocate_quotas(graph, 4, BudgetConfig(budget=2.0))
+    assert list(quotas) == list(graph.widths)
+    assert all(len(quota) == 4 and len(set(quota)) == 1 for quota in quotas.values())
+    cost = 4 * macs(graph, {name: quota[0] for name, quota in quotas.items()}) / macs(graph, {})
+    assert 1.95 < cost <= 2.0
+    for group in graph.groups:
+        assert (quotas[group.name][0] == group.width) == (group.kind == "stream")
