@@ -67,7 +67,7 @@ def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
     if not groups:
         listed = "; ".join(f"{whole.name} ({whole.width} channels): {whole.reason}" for whole in left)
         raise SubnetSearchError(
-            f"the network has no channels that can be searched, expected at least one group of channels between two layers. Left whole: {listed or 'nothing: only the input and the logits'}"
+            f"the network has no channels that can be searched, expected at least one group of channels between two layers. Left whole: {listed or 'nothing, as no nn.Conv or nn.Linear that autograd sees writes anything but the logits'}"
         )
     return assemble(groups, left)
 

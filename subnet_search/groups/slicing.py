@@ -36,6 +36,11 @@ class SlicedNetwork(nn.Module):
         """Returns the logits `[batch, class]` of prepared images `[batch, ...]`."""
         if not self.resizes:
             return self.network(x)  # type: ignore[no-any-return]
+        return self._resized(x)  # type: ignore[no-any-return]
+
+    # A compiler would cut the count of calls in pieces; torch.export is not affected. The decorator has no types.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _resized(self, x: Tensor) -> Tensor:
         with ResizedCalls(self.resizes, self.kept):
             return self.network(x)  # type: ignore[no-any-return]
 
@@ -70,8 +75,10 @@ def slice_network(model: nn.Module, graph: GroupGraph, kept: Mapping[str, Tensor
             raise SubnetSearchError(f"mask of group {name!r} keeps no channel, expected at least one")
     small = copy.deepcopy(model)
     layers = dict(small.named_modules())
+    # Asked before anything is cut: with one channel left, a depthwise convolution looks like any other.
+    depthwise = {name for name, layer in layers.items() if is_depthwise(layer)}
     for (module, side), cut in _cut_positions(graph, kept).items():
-        _cut(layers[module], side, cut)
+        _cut(layers[module], side, cut, module in depthwise)
     return SlicedNetwork(small, graph.resizes, {name: mask.detach().cpu() for name, mask in kept.items()})
 
 
@@ -85,7 +92,7 @@ def _cut_positions(graph: GroupGraph, kept: Mapping[str, Tensor]) -> dict[tuple[
     return {key: torch.cat(parts).sort().values for key, parts in cut.items()}
 
 
-def _cut(layer: nn.Module, side: str, cut: Tensor) -> None:
+def _cut(layer: nn.Module, side: str, cut: Tensor, depthwise: bool) -> None:
     """Removes positions from one side of a layer."""
     if isinstance(layer, nn.Linear):
         layer.weight = _without(layer.weight, 0 if side == "out" else 1, cut)
@@ -93,7 +100,7 @@ def _cut(layer: nn.Module, side: str, cut: Tensor) -> None:
             layer.bias = _without(layer.bias, 0, cut)
         layer.out_features, layer.in_features = layer.weight.shape
     elif isinstance(layer, nn.modules.conv._ConvNd):
-        _cut_convolution(layer, side, cut)
+        _cut_convolution(layer, side, cut, depthwise)
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
         layer.weight, layer.bias = _without(layer.weight, 0, cut), _without(layer.bias, 0, cut)
         layer.running_mean = _without(layer.running_mean, 0, cut)
@@ -106,8 +113,7 @@ def _cut(layer: nn.Module, side: str, cut: Tensor) -> None:
         raise TypeError(f"no rule to slice {type(layer).__name__}")
 
 
-def _cut_convolution(layer: nn.modules.conv._ConvNd, side: str, cut: Tensor) -> None:
-    depthwise = is_depthwise(layer)
+def _cut_convolution(layer: nn.modules.conv._ConvNd, side: str, cut: Tensor, depthwise: bool) -> None:
     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
     if side == "in":
         layer.in_channels -= len(cut)

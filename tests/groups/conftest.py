@@ -207,6 +207,7 @@ class Gated(nn.Module):
 def parametric() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, 1, 1), nn.PReLU(4), nn.ConvTranspose2d(4, 5, 2, 2), nn.PReLU(), nn.BatchNorm2d(5),
+        nn.ConvTranspose2d(5, 5, 2, 2, groups=5),
         nn.Conv2d(5, 10, 3, 1, 1, groups=5), nn.ReLU(), nn.Conv2d(10, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     )  # fmt: skip
 
@@ -326,7 +327,7 @@ CASES = [
         (3, 6, 6),
         {
             "0": (4, "inner", ("0",)),
-            "2": (5, "inner", ("4", "5")),
+            "2": (5, "inner", ("4", "6")),
         },
     ),
     Case("perceptron", perceptron, (6,), {"0": (8, "inner", ("1",)), "3": (5, "inner", ("3",))}),

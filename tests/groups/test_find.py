@@ -125,7 +125,7 @@ class Detached(Tupled):
         ),
         (Tupled(), torch.zeros(1, 3, 8, 8), "output is tuple .*wrap the network"),
         (Detached(), torch.zeros(1, 3, 8, 8), "does not depend on its input through autograd"),
-        (nn.Linear(3, 4), torch.zeros(1, 3), "no channels that can be searched.*only the input and the logits"),
+        (nn.Linear(3, 4), torch.zeros(1, 3), "no channels that can be searched.*writes anything but the logits"),
         (nn.Linear(3, 4), torch.zeros(0, 3), r"example input is torch.float32 of shape \(0, 3\); expected"),
         (nn.Linear(3, 4), torch.zeros(2, 3, dtype=torch.int64), "expected a floating-point tensor"),
         (nn.Linear(3, 4), [1.0], "the example input is list"),

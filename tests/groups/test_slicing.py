@@ -64,6 +64,17 @@ def test_masked_equals_sliced_on_fresh_masks(case, seed):
     assert not torch.allclose(expected, whole, rtol=1e-3)
 
 
+def test_a_single_channel_of_each_group_is_enough(case):
+    generator = torch.Generator().manual_seed(4)
+    model = randomise(case.model(), generator)
+    graph = find_groups(model, case.example())
+    kept = {name: torch.arange(width) == width // 2 for name, width in graph.widths.items()}
+    x = torch.randn(3, *case.shape, generator=generator)
+    with torch.no_grad():
+        expected, sliced = masked_logits(model, graph, kept, x), slice_network(model, graph, kept)(x)
+    torch.testing.assert_close(sliced, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
 def naive_macs(model, x):
     """Multiplications and additions counted weight by weight: each is used once for every place of the output."""
     counted = []
@@ -152,6 +163,7 @@ def test_sliced_network_is_exported_saved_and_differentiated(padded):
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
     expected = sliced(x)
     torch.testing.assert_close(torch.export.export(sliced, (x,)).module()(x), expected)
+    torch.testing.assert_close(torch.compile(sliced, backend="eager")(x), expected)
     buffer = io.BytesIO()
     torch.save(sliced.state_dict(), buffer)
     expected.sum().backward()
