@@ -55,6 +55,7 @@ def export_ensemble(
             config=ensemble.config,
             graph=ensemble.graph,
             masks=ensemble.masks,
+            macs=ensemble.macs(),
             weights_sha256=hashlib.sha256(weights).hexdigest(),
             memory_format=_memory_format(ensemble),
             budget=budget,

@@ -47,9 +47,10 @@ def load_ensemble(folder: str | Path, network: nn.Module | None = None) -> Subne
     except SubnetSearchError as error:
         raise SubnetSearchError(f"{folder}: {error}") from error
     ensemble.cpu()
-    _check_masks(ensemble, state, folder)
+    masks = {name: buffer.clone() for name, buffer in ensemble.named_buffers() if name.endswith(".mask")}
     _cast(ensemble, state)
     load_weights(ensemble, state, path)
+    _check_masks(masks, state, manifest.masks.digest(), folder)
     memory = torch.channels_last if manifest.memory_format == "channels_last" else torch.contiguous_format
     ensemble.to(memory_format=memory)  # type: ignore[call-overload] # the stubs know only the variant with a device
     return ensemble.eval()
@@ -79,12 +80,12 @@ def _build(card: Card, folder: Path) -> nn.Module:
         ) from error
 
 
-def _check_masks(ensemble: SubnetEnsemble, state: Mapping[str, Tensor], folder: Path) -> None:
+def _check_masks(masks: Mapping[str, Tensor], state: Mapping[str, Tensor], digest: str, folder: Path) -> None:
     """Raises where the masks among the weights, with which the network computes, are not those of the manifest."""
-    for name, buffer in ensemble.named_buffers():
-        if name.endswith(".mask") and name in state and not torch.equal(buffer, state[name]):
+    for name, mask in masks.items():
+        if not torch.equal(mask, state[name]):
             raise SubnetSearchError(
-                f"{folder}: the masks in {WEIGHTS} differ from those of the manifest (digest {ensemble.masks.digest()[:16]}…), first in {name!r}; "
+                f"{folder}: the masks in {WEIGHTS} differ from those of the manifest (digest {digest[:16]}…), first in {name!r}; "
                 "the two files are of different ensembles, fetch the folder or export the ensemble again"
             )
 

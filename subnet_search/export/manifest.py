@@ -19,7 +19,7 @@ from subnet_search.backbones import Card
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export.graph_json import graph_from_json, graph_to_json
-from subnet_search.groups import GroupGraph, macs
+from subnet_search.groups import GroupGraph
 from subnet_search.masks import MaskSet
 
 FORMAT = 1
@@ -40,6 +40,7 @@ class Manifest:
         config: What its members share.
         graph: Its channel groups.
         masks: Which channels each member keeps, with algorithm, seed and notes of the search.
+        macs: Multiply-accumulates of all members together for one sample.
         weights_sha256: SHA-256 of `model.safetensors`, in hexadecimal.
         memory_format: How the weights of convolutions lie in memory; another one gives other rounding.
         budget: MACs of the ensemble / MACs of the dense network, as asked for; None where it is not known.
@@ -52,20 +53,13 @@ class Manifest:
     config: EnsembleConfig
     graph: GroupGraph
     masks: MaskSet
+    macs: int
     weights_sha256: str
     memory_format: MemoryFormat = "contiguous"
     budget: float | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: writer_versions())
-
-    def macs(self) -> dict[str, float | None]:
-        """Returns multiply-accumulates for one sample: `ensemble` (all members), `dense`, and their `ratio`."""
-        widths = self.masks.widths
-        members = [{name: numbers[k] for name, numbers in widths.items()} for k in range(self.masks.members)]
-        ensemble = sum(macs(self.graph, member) for member in members)
-        dense = macs(self.graph, {})
-        return {"ensemble": ensemble, "dense": dense, "ratio": ensemble / dense if dense else None}
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
@@ -74,7 +68,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
     Raises:
         SubnetSearchError: where metrics, settings or the masks' notes hold what JSON cannot.
     """
-    masks = manifest.masks
+    masks, dense = manifest.masks, manifest.graph.dense_macs
     content: dict[str, Any] = {
         "format": FORMAT,
         "card": manifest.card.to_dict(),
@@ -89,7 +83,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
         },
         "weights": {"file": WEIGHTS, "sha256": manifest.weights_sha256, "memory_format": manifest.memory_format},
         "budget": manifest.budget,
-        "macs": manifest.macs(),
+        "macs": {"ensemble": manifest.macs, "dense": dense, "ratio": manifest.macs / dense if dense else None},
         "metrics": dict(manifest.metrics),
         "settings": dict(manifest.settings),
         "versions": dict(manifest.versions),
@@ -190,6 +184,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         config=EnsembleConfig(content["ensemble"]["norm"], content["ensemble"]["head"]),
         graph=graph,
         masks=masks,
+        macs=content["macs"]["ensemble"],
         weights_sha256=content["weights"]["sha256"],
         memory_format=content["weights"]["memory_format"],
         budget=content["budget"],

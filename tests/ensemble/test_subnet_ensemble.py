@@ -3,6 +3,7 @@
 import copy
 import math
 
+import networkx as nx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from subnet_search.ensemble import EnsembleConfig, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import ChannelGroup, GroupGraph, Slice
 from subnet_search.masks import MaskSet, full_masks
 
 MEMBERS = 3
@@ -230,6 +232,21 @@ def test_wrong_masks_are_refused(tiny) -> None:
         tiny.ensemble(masks=MaskSet({**{k: v for k, v in masks.items() if k != "fc"}, "conv9": masks["fc"]}, "x"))
     with pytest.raises(SubnetSearchError, match="mask of group 'fc' has 6 channels, expected 7"):
         tiny.ensemble(masks=MaskSet({**masks, "fc": torch.ones(MEMBERS, 6, dtype=torch.bool)}, "x"))
+
+
+@torch.no_grad()
+def test_a_channel_may_live_in_many_features(tiny) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 7), nn.Flatten(), nn.BatchNorm1d(8), nn.Linear(8, 4)).double().eval()
+    index = ((0, 1, 2, 3), (4, 5, 6, 7))
+    slices = (Slice("0", "out", ((0,), (1,))), Slice("2", "out", index), Slice("3", "in", index))
+    groups = (ChannelGroup("0", 2, "inner", slices, slices[1:2]),)
+    graph = GroupGraph(groups, (), nx.DiGraph(), ("2",), "3", 4, (3, 8, 8))
+    mask = torch.tensor([[True, False], [False, True], [True, True]])
+    ensemble = SubnetEnsemble(network, graph, MaskSet({"0": mask}, "x"), tiny.card)
+    features, x = network[:3], tiny.input(5)
+    expected = torch.stack([network[3](features(x) * row.repeat_interleave(4)) for row in mask])
+    torch.testing.assert_close(ensemble(x), expected)
+    assert torch.equal(ensemble.masks.masks["0"], mask)
 
 
 def test_masks_of_another_number_of_members_are_refused(tiny, make_masks) -> None:
