@@ -30,10 +30,18 @@ class EnsembleConfig:
         norm: `member` gives each member its own normalisation statistics and affine parameters, `shared` one set
             for all (as the official Masksembles layers do).
         head: `shared` uses one classifier for all members, `member` one each.
+
+    Raises:
+        SubnetSearchError: where one of them is something else.
     """
 
     norm: Sharing = "member"
     head: Sharing = "shared"
+
+    def __post_init__(self) -> None:
+        for label, value in (("norm", self.norm), ("head", self.head)):
+            if value not in ("member", "shared"):
+                raise SubnetSearchError(f"ensemble.{label} is {value!r}, expected 'member' or 'shared'")
 
 
 class SubnetEnsemble(nn.Module):

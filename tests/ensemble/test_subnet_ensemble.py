@@ -293,3 +293,9 @@ def test_a_head_for_each_member_needs_a_linear_head(tiny) -> None:
 def test_predict_refuses_images_that_it_cannot_take(tiny32, images, message) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         tiny32.ensemble().predict(images)
+
+
+@pytest.mark.parametrize("label", ["norm", "head"])
+def test_other_ways_of_sharing_are_refused(label) -> None:
+    with pytest.raises(SubnetSearchError, match=f"ensemble.{label} is 'members', expected 'member' or 'shared'"):
+        EnsembleConfig(**{label: "members"})
