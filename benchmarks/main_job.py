@@ -60,6 +60,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
             data=cifar.npz("cifar10-train"),
             test=cifar.npz("cifar10-test"),
             ood=tuple(f"{name}={cifar.npz(name)}" for name in OOD),
+            validation=0.1,
         ),
         budget=BudgetConfig(budget=budget),
         search=search,

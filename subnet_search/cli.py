@@ -98,7 +98,7 @@ def _inspect(
 ) -> None:
     """Show the groups of channels, what they cost, and what is not searchable and why."""
     backbone = open_backbone(network)
-    splits = open_splits(images, backbone.card, 0)
+    splits = open_splits(images, backbone.card)
     console.print(groups_table(find_groups(backbone.model, example_of(splits.train, backbone.card))))
 
 

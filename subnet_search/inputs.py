@@ -44,7 +44,7 @@ def open_backbone(config: BackboneConfig) -> Backbone:
     return load_backbone(config.backbone, config.weights, **given)
 
 
-def open_splits(config: DataConfig, card: Card, seed: int) -> Splits:
+def open_splits(config: DataConfig, card: Card) -> Splits:
     """Loads and divides the images that the settings name.
 
     Raises:
@@ -52,7 +52,7 @@ def open_splits(config: DataConfig, card: Card, seed: int) -> Splits:
     """
     everything = load_data(config.data, card, resize=config.resize)
     check_training(labels_of(everything), len(card.classes), config.data)
-    train, validation = split(everything, config.validation, seed)
+    train, validation = split(everything, config.validation, config.split_seed)
     spec = "digits:test" if config.test is None and config.data == "digits" else config.test
     test = None if spec is None else load_data(spec, card, resize=config.resize)
     ood: dict[str, Data] = {}

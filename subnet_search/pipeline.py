@@ -77,7 +77,7 @@ def run(
     config = config or RunConfig()
     accelerator = accelerator or Accelerator()
     backbone = backbone or open_backbone(config.network)
-    splits = splits or open_splits(config.images, backbone.card, config.seed)
+    splits = splits or open_splits(config.images, backbone.card)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     quotas = allocate_quotas(graph, config.members, config.budget)
     folder = RunFolder.open(config)
@@ -86,7 +86,7 @@ def run(
 
     relevance = folder.relevance()
     if relevance is None and (until == "score" or (config.search.algorithm in SCORE_DRIVEN and folder.masks() is None)):
-        relevance = score(backbone, graph, splits, config, progress)
+        relevance = score(backbone, graph, splits, quotas, config, progress)
         folder.save_relevance(relevance)
         log.info("scored by %s in %.1f s", relevance.criterion, relevance.seconds)
     if until == "score":
@@ -124,14 +124,20 @@ def run(
 
 
 def score(
-    backbone: Backbone, graph: GroupGraph, splits: Splits, config: RunConfig, progress: Progress | None = None
+    backbone: Backbone,
+    graph: GroupGraph,
+    splits: Splits,
+    quotas: Quotas,
+    config: RunConfig,
+    progress: Progress | None = None,
 ) -> Relevance:
     """Scores the channels of the intact network for each member, on the member's own images."""
     settings: RelevanceConfig = config.seeded("relevance")
     if config.search.algorithm == "magnitude":
         settings = RelevanceConfig(criterion="magnitude")
     intact = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
-    return score_relevance(intact, splits.train, settings, dense=backbone.model, progress=progress)
+    thinned = [name for name, widths in quotas.items() if min(widths) < graph[name].width]
+    return score_relevance(intact, splits.train, settings, groups=thinned, dense=backbone.model, progress=progress)
 
 
 def search(

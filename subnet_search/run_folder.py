@@ -91,6 +91,7 @@ class RunFolder:
         notes = {
             "criterion": relevance.criterion,
             "completeness": relevance.completeness,
+            "completeness_image": relevance.completeness_image,
             "samples": relevance.samples,
             "seconds": relevance.seconds,
         }
@@ -121,10 +122,9 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call] # safetensors ships no signatures here
+        with safe_open(path, "pt") as file:
             notes: dict[str, Any] = json.loads(file.metadata()["notes"])
-            names = json.loads(json.dumps(list(file.keys())))
-            return {name: file.get_tensor(name) for name in names}, notes
+            return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
         raise SubnetSearchError(f"{path} is damaged ({problem}); delete it, and the stage is run again") from problem
 

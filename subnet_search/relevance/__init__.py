@@ -1,11 +1,14 @@
 """How much each channel matters to each member."""
 
 import time
+from collections.abc import Sequence
 
+import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.relevance.gates import gated
@@ -23,6 +26,7 @@ def score_relevance(
     dataset: Dataset[tuple[Tensor, int]],
     config: RelevanceConfig | None = None,
     *,
+    groups: Sequence[str] | None = None,
     dense: nn.Module | None = None,
     progress: Progress | None = None,
 ) -> Relevance:
@@ -33,6 +37,8 @@ def score_relevance(
             seen by K members.
         dataset: Training images (raw) and labels; a channel that the member has cut scores 0.
         config: Criterion and its settings.
+        groups: Names of the groups to score; None scores all. Of a group that is to stay whole there is nothing to
+            learn, and leaving it out saves time: its channels all score 1.
         dense: The dense network, needed for scores without labels.
         progress: Bar to report to.
 
@@ -49,21 +55,29 @@ def score_relevance(
     was_training = ensemble.training
     ensemble.eval()
     completeness = None
+    names = list(ensemble.graph.widths) if groups is None else list(groups)
     try:
         match config.criterion:
             case "ig" if config.path == "sampled":
-                scores = score_sampled(ensemble, dataset, config, dense)
+                scores = score_sampled(ensemble, dataset, names, config, dense)
             case "ig":
-                scores, completeness = score_ig(ensemble, dataset, config, dense, progress)
+                scores, completeness = score_ig(ensemble, dataset, names, config, dense, progress)
             case "singe":
-                scores = score_singe(ensemble, dataset, config, dense)
+                scores = score_singe(ensemble, dataset, names, config, dense)
             case "fisher" | "taylor":
-                scores = score_gradient(ensemble, dataset, config, dense)
+                scores = score_gradient(ensemble, dataset, names, config, dense)
             case "magnitude":
                 scores = score_magnitude(ensemble)
             case "random":
                 scores = score_random(ensemble, config)
     finally:
         ensemble.train(was_training)
-    used = 0 if config.criterion in ("magnitude", "random") else min(config.samples, len(dataset))  # type: ignore[arg-type]
-    return Relevance(scores, config.criterion, completeness, used, time.perf_counter() - began)
+    constant = {n: torch.ones(ensemble.members, w) for n, w in ensemble.graph.widths.items() if n not in names}
+    return Relevance(
+        scores | constant,
+        config.criterion,
+        completeness=None if completeness is None else completeness.mean,
+        completeness_image=None if completeness is None else completeness.image,
+        samples=0 if config.criterion in ("magnitude", "random") else min(config.samples, length(dataset)),
+        seconds=time.perf_counter() - began,
+    )

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -20,7 +22,11 @@ from subnet_search.relevance.scores import RelevanceConfig
 
 
 def score_gradient(
-    ensemble: SubnetEnsemble, dataset: Dataset[tuple[Tensor, int]], config: RelevanceConfig, dense: nn.Module | None
+    ensemble: SubnetEnsemble,
+    dataset: Dataset[tuple[Tensor, int]],
+    names: Sequence[str],
+    config: RelevanceConfig,
+    dense: nn.Module | None,
 ) -> dict[str, Tensor]:
     """Scores by the gradient of each row's loss with respect to its gates, every gate open.
 
@@ -29,9 +35,9 @@ def score_gradient(
     """
     power = 2.0 if config.criterion == "fisher" else 1.0
     members = ensemble.members
-    totals, seen = _zeros(ensemble), 0
+    totals, seen = _zeros(ensemble, names), 0
     for rows, labels in member_batches(ensemble, dataset, config, max(1, config.batch_rows // members)):
-        gates = _open(ensemble, len(rows))
+        gates = _open(ensemble, names, len(rows))
         gradients = _gradients(ensemble, gates, rows, labels, config, dense)
         seen += len(rows) // members
         for name, gradient in gradients.items():
@@ -40,22 +46,26 @@ def score_gradient(
 
 
 def score_sampled(
-    ensemble: SubnetEnsemble, dataset: Dataset[tuple[Tensor, int]], config: RelevanceConfig, dense: nn.Module | None
+    ensemble: SubnetEnsemble,
+    dataset: Dataset[tuple[Tensor, int]],
+    names: Sequence[str],
+    config: RelevanceConfig,
+    dense: nn.Module | None,
 ) -> dict[str, Tensor]:
     """Scores by gradients at (group, α) drawn for each row; `config.nodes` stratified draws for each image.
 
     Returns:
         float32 `[member, channel]` by group; zero for a group that no row has drawn.
     """
-    members, names = ensemble.members, list(ensemble.graph.widths)
-    totals = _zeros(ensemble)
+    members = ensemble.members
+    totals = _zeros(ensemble, names)
     counts = {name: torch.zeros(members, 1, device=total.device) for name, total in totals.items()}
     generator = torch.Generator().manual_seed(config.seed)
     for rows, labels in member_batches(ensemble, dataset, config, max(1, config.batch_rows // members)):
         for draw in range(config.nodes):
             group = torch.randint(len(names), (len(rows),), generator=generator).to(rows.device)
             alpha = ((draw + torch.rand(len(rows), 1, generator=generator)) / config.nodes).to(rows.device)
-            gates = _open(ensemble, len(rows))
+            gates = _open(ensemble, names, len(rows))
             for index, name in enumerate(names):
                 gates[name] = torch.where((group == index)[:, None], gates[name] * alpha, gates[name])
             gradients = _gradients(ensemble, gates, rows, labels, config, dense)
@@ -67,18 +77,17 @@ def score_sampled(
     return {name: total / counts[name].clamp(min=1) for name, total in totals.items()}
 
 
-def _zeros(ensemble: SubnetEnsemble) -> dict[str, Tensor]:
+def _zeros(ensemble: SubnetEnsemble, names: Sequence[str]) -> dict[str, Tensor]:
     device = next(ensemble.parameters()).device
-    return {name: torch.zeros(ensemble.members, width, device=device) for name, width in ensemble.graph.widths.items()}
+    return {name: torch.zeros(ensemble.members, ensemble.graph[name].width, device=device) for name in names}
 
 
-def _open(ensemble: SubnetEnsemble, rows: int) -> dict[str, Tensor]:
+def _open(ensemble: SubnetEnsemble, names: Sequence[str], rows: int) -> dict[str, Tensor]:
     """Gates as the masks have them: one for a channel that the member keeps, zero for one that it does not."""
     device = next(ensemble.parameters()).device
     count = rows // ensemble.members
-    return {
-        name: mask.to(device).float().repeat_interleave(count, dim=0) for name, mask in ensemble.masks.masks.items()
-    }
+    masks = ensemble.masks.masks
+    return {name: masks[name].to(device).float().repeat_interleave(count, dim=0) for name in names}
 
 
 def _gradients(
@@ -96,5 +105,4 @@ def _gradients(
         logits = ensemble(rows, repeat=False).flatten(0, 1)
     total = losses(logits, labels, reference).sum()
     gradients = torch.autograd.grad(total, list(leaves.values()))
-    masks = _open(ensemble, len(rows))
-    return {name: g.detach() * masks[name] for name, g in zip(leaves, gradients, strict=True)}
+    return {name: g.detach() * (gates[name] != 0) for name, g in zip(leaves, gradients, strict=True)}

@@ -9,6 +9,7 @@ stay; both sum to the change of the loss, which is the completeness axiom. Membe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from captum.attr import IntegratedGradients
@@ -16,6 +17,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from subnet_search.data.batches import length
 from subnet_search.device import autocast
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.relevance.gates import gated
@@ -23,61 +25,76 @@ from subnet_search.relevance.sample import losses, member_batches, reference_log
 from subnet_search.relevance.scores import RelevanceConfig
 
 
+@dataclass(frozen=True)
+class Completeness:
+    """How far attributions are from adding up to the change of the loss, relative to that change.
+
+    Attributes:
+        mean: Of the mean loss over all images, which is what relevance is about.
+        image: Image by image; larger, as the kinks of each image's own path do not cancel.
+    """
+
+    mean: float
+    image: float
+
+
 def score_ig(
     ensemble: SubnetEnsemble,
     dataset: Dataset[tuple[Tensor, int]],
+    names: Sequence[str],
     config: RelevanceConfig,
     dense: nn.Module | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[str, Tensor], float]:
+) -> tuple[dict[str, Tensor], Completeness]:
     """Integrates along whole paths with captum, Gauss–Legendre.
 
     Args:
         ensemble: In eval mode.
         dataset: Training images.
+        names: The groups to score.
         config: Path, nodes, power, samples.
         dense: The dense network, for scores without labels.
         progress: Bar to report to.
 
     Returns:
-        Scores by group, float32 `[member, channel]`, and the relative completeness error.
+        Scores by group, float32 `[member, channel]`, and the error of completeness.
     """
-    names = list(ensemble.graph.widths)
-    paths = [names] if config.path == "joint" else [[name] for name in names]
+    paths = [list(names)] if config.path == "joint" else [[name] for name in names]
     members, masks = ensemble.members, ensemble.masks.masks
     device = next(ensemble.parameters()).device
     totals = {name: torch.zeros(members, ensemble.graph[name].width, device=device) for name in names}
-    error = change = 0.0
+    # of each path: Σ error, Σ change, Σ |error|, Σ |change| over rows
+    sums = torch.zeros(len(paths), 4, dtype=torch.float64)
     images = max(1, config.batch_rows // (members * config.nodes))
-    rounds = -(-min(config.samples, len(dataset)) // images)  # type: ignore[arg-type] # map-style
-    task = progress.add_task("relevance", total=rounds * len(paths)) if progress else None
-    seen = 0
+    wanted = min(config.samples, length(dataset))
+    task = progress.add_task("relevance", total=wanted * len(paths)) if progress else None
     for rows, labels in member_batches(ensemble, dataset, config, images):
         reference = reference_logits(dense, rows, config)
         count = len(rows) // members
-        seen += count
-        for path in paths:
+        extra = (rows, labels) if reference is None else (rows, labels, reference)
+        for number, path in enumerate(paths):
             start = tuple(masks[n].to(device).float().repeat_interleave(count, dim=0) for n in path)
-            extra = (rows, labels) if reference is None else (rows, labels, reference)
+            end = tuple(torch.zeros_like(gate) for gate in start)
             loss = _LossOfGates(ensemble, path, len(rows), config)
             attributions = IntegratedGradients(loss).attribute(
                 start,
-                tuple(torch.zeros_like(gate) for gate in start),
+                end,
                 additional_forward_args=extra,
                 n_steps=config.nodes,
                 method="gausslegendre",
                 internal_batch_size=config.batch_rows if members * config.nodes > config.batch_rows else None,
             )
             with torch.no_grad():
-                difference = loss(*start, *extra) - loss(*(torch.zeros_like(gate) for gate in start), *extra)
-            summed = sum((a.sum(dim=1) for a in attributions), torch.zeros_like(difference))
-            error += float((summed - difference).abs().sum())
-            change += float(difference.abs().sum())
+                change = (loss(*start, *extra) - loss(*end, *extra)).double().cpu()
+            error = sum((a.sum(dim=1) for a in attributions), torch.zeros(len(rows), device=device)).cpu() - change
+            sums[number] += torch.stack([error.sum(), change.sum(), error.abs().sum(), change.abs().sum()])
             for name, attribution in zip(path, attributions, strict=True):
                 totals[name] += attribution.detach().abs().pow(config.power).unflatten(0, (members, -1)).sum(dim=1)
             if progress and task is not None:
-                progress.advance(task)
-    return {name: total / seen for name, total in totals.items()}, error / max(change, 1e-12)
+                progress.advance(task, count)
+    missed, changed, missed_image, changed_image = sums.abs().sum(dim=0).clamp(min=1e-12).tolist()
+    completeness = Completeness(missed / changed, missed_image / changed_image)
+    return {name: total / wanted for name, total in totals.items()}, completeness
 
 
 class _LossOfGates:
@@ -98,7 +115,8 @@ class _LossOfGates:
         steps = len(extra[0]) // self.rows
 
         def member_major(t: Tensor) -> Tensor:
-            return t.unflatten(0, (steps, members, -1)).transpose(0, 1).flatten(0, 2)
+            major: Tensor = t.unflatten(0, (steps, members, -1)).transpose(0, 1).flatten(0, 2)
+            return major
 
         rows, labels, *reference = (member_major(t) for t in extra)
         with (
@@ -107,4 +125,5 @@ class _LossOfGates:
         ):
             logits = self.ensemble(rows, repeat=False).flatten(0, 1)
         loss = losses(logits, labels, reference[0] if reference else None)
-        return loss.unflatten(0, (members, steps, -1)).transpose(0, 1).flatten()
+        step_major: Tensor = loss.unflatten(0, (members, steps, -1)).transpose(0, 1).flatten()
+        return step_major

@@ -64,8 +64,10 @@ class Relevance:
         scores: Group name → float32 `[member, channel]`, at least 0, comparable within a member and group; higher
             means that removing the channel changes the loss more.
         criterion: How it was measured.
-        completeness: For `ig` along whole paths: mean over images of |Σ attributions − (loss(1) − loss(0))| divided
-            by the mean of |loss(1) − loss(0)|; None for the others.
+        completeness: For `ig` along whole paths: how far the attributions of the mean loss are from adding up to
+            its change, |Σ attributions − (L(1) − L(0))| / |L(1) − L(0)|; None for the others.
+        completeness_image: The same image by image, mean of the numerators over mean of the denominators. It is
+            larger: the kinks of each image's own path cancel in the mean loss only.
         samples: Images used for each member.
         seconds: Wall time.
 
@@ -76,6 +78,7 @@ class Relevance:
     scores: Mapping[str, Tensor]
     criterion: str
     completeness: float | None = None
+    completeness_image: float | None = None
     samples: int = 0
     seconds: float = 0.0
 

@@ -13,6 +13,7 @@ normalisation, the effective weights are μ^s W', and ∇_{μ^s W'} F ⊙ μ^s W
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,11 @@ END_OF_PATH = 0.01
 
 
 def score_singe(
-    ensemble: SubnetEnsemble, dataset: Dataset[tuple[Tensor, int]], config: RelevanceConfig, dense: nn.Module | None
+    ensemble: SubnetEnsemble,
+    dataset: Dataset[tuple[Tensor, int]],
+    names: Sequence[str],
+    config: RelevanceConfig,
+    dense: nn.Module | None,
 ) -> dict[str, Tensor]:
     """Sums the norms of gradient ⊙ weight along the path.
 
@@ -42,8 +47,7 @@ def score_singe(
     """
     if config.path == "sampled":
         raise SubnetSearchError("criterion singe follows the path of the weights; use path=group or path=joint")
-    names = list(ensemble.graph.widths)
-    paths = [names] if config.path == "joint" else [[name] for name in names]
+    paths = [list(names)] if config.path == "joint" else [[name] for name in names]
     scales = torch.logspace(0, torch.log10(torch.tensor(END_OF_PATH)).item(), config.nodes).tolist()
     totals = {name: torch.zeros(ensemble.members, ensemble.graph[name].width) for name in names}
     for member in range(ensemble.members):
