@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from subnet_search.backbones import Backbone
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
-from subnet_search.evaluate import device_name, evaluate, predict_dataset, result_row
+from subnet_search.evaluate import evaluate, predict_dataset, result_row
 from subnet_search.evaluate.classification import negative_log_likelihood
 from subnet_search.export import export_ensemble
 from subnet_search.files import write_json
@@ -21,6 +21,7 @@ from subnet_search.finetune import History, finetune
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.inputs import Splits, example_of, open_backbone, open_splits
 from subnet_search.masks import MaskSet, full_masks
+from subnet_search.provenance import device_name
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import SCORE_DRIVEN, Quotas, allocate_quotas, search_masks

@@ -2,17 +2,13 @@
 
 from subnet_search.evaluate.evaluate import EvaluateConfig, evaluate
 from subnet_search.evaluate.outputs import Outputs, predict_dataset
-from subnet_search.evaluate.provenance import current_commit, device_name, library_versions
 from subnet_search.evaluate.row import check_row, result_row, row_line
 
 __all__ = [
     "EvaluateConfig",
     "Outputs",
     "check_row",
-    "current_commit",
-    "device_name",
     "evaluate",
-    "library_versions",
     "predict_dataset",
     "result_row",
     "row_line",

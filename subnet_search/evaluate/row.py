@@ -11,7 +11,7 @@ from typing import Any
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.keys import FIXED_KEYS, NEVER_NULL, is_key
-from subnet_search.evaluate.provenance import current_commit, library_versions
+from subnet_search.provenance import current_commit, library_versions
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "method": (str,),

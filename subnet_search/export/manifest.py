@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.export.graph_json import graph_from_json, graph_to_json
 from subnet_search.groups import GroupGraph
 from subnet_search.masks import MaskSet
+from subnet_search.provenance import library_versions
 
 FORMAT = 1
 """Version of the folder's form; a change that older code would read wrongly counts it up."""
@@ -59,7 +58,7 @@ class Manifest:
     budget: float | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=lambda: writer_versions())
+    versions: Mapping[str, str] = field(default_factory=library_versions)
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
@@ -133,17 +132,6 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise SubnetSearchError(
             f"{path}: is no manifest of format version {FORMAT} ({type(error).__name__}: {error}); export the ensemble again"
         ) from error
-
-
-def writer_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that decide whether a folder loads as it was written."""
-    versions = {"python": platform.python_version()}
-    for name in ("subnet-search", "torch", "safetensors", "networkx"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # a checkout that is imported without being installed
-            continue
-    return versions
 
 
 def _read(path: Path) -> dict[str, Any]:

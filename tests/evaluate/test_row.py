@@ -10,8 +10,8 @@ import torch
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.keys import FIXED_KEYS, is_key, ood_key, shift_key
-from subnet_search.evaluate.provenance import current_commit, device_name, library_versions
 from subnet_search.evaluate.row import ROW_KEYS, check_row, result_row, row_line
+from subnet_search.provenance import current_commit, device_name, library_versions
 
 METRICS = {key: None if key.startswith("ens/") else 0.5 for key in FIXED_KEYS}
 

@@ -19,6 +19,7 @@ LIBRARIES = (
     "scipy",
     "accelerate",
     "torchmetrics",
+    "safetensors",
 )
 
 
@@ -35,7 +36,7 @@ def library_versions() -> dict[str, str]:
 
 def current_commit() -> str | None:
     """Returns the commit of this package's checkout, `-dirty` after it where files differ; None outside of one."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():  # installed; a repository further up is somebody else's
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
