@@ -1,16 +1,17 @@
 """Finds K accurate, independent subnetworks inside a trained network and ships them as one that knows when it does not know."""
 
 from subnet_search.backbones import Backbone, Card, load_backbone
-from subnet_search.ensemble import SubnetEnsemble, Uncertainty
+from subnet_search.data import load_data, split
+from subnet_search.ensemble import SubnetEnsemble, Uncertainty, recalibrate
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate
 from subnet_search.export import export_ensemble, load_ensemble
 from subnet_search.finetune import FinetuneConfig, finetune
 from subnet_search.groups import GroupGraph, find_groups
-from subnet_search.masks import MaskSet
+from subnet_search.masks import MaskSet, full_masks
 from subnet_search.pipeline import run
-from subnet_search.relevance import RelevanceConfig, score_relevance
-from subnet_search.search import BudgetConfig, SearchConfig, search_masks
+from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
+from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks, shuffled
 from subnet_search.settings import RunConfig
 
 __all__ = [
@@ -20,19 +21,26 @@ __all__ = [
     "FinetuneConfig",
     "GroupGraph",
     "MaskSet",
+    "Relevance",
     "RelevanceConfig",
     "RunConfig",
     "SearchConfig",
     "SubnetEnsemble",
     "SubnetSearchError",
     "Uncertainty",
+    "allocate_quotas",
     "evaluate",
     "export_ensemble",
     "find_groups",
     "finetune",
+    "full_masks",
     "load_backbone",
+    "load_data",
     "load_ensemble",
+    "recalibrate",
     "run",
     "score_relevance",
     "search_masks",
+    "shuffled",
+    "split",
 ]

@@ -25,7 +25,8 @@ class RelevanceConfig:
         criterion: `ig` integrated gradients of the removal; `singe` the paper's form on weights; `fisher`, `taylor`,
             `magnitude`, `random` for comparison.
         path: For `ig`: `group` shrinks one group at a time, `joint` all at once, `sampled` draws (group, α) for
-            each image, so that the group path costs no more than the joint one.
+            each image, so that the group path costs no more than the joint one. On ResNet-20 `sampled` ranks best
+            for its cost (benchmarks/README.md).
         nodes: Gauss–Legendre nodes of the integral (for `sampled`: draws for each image; for `singe`: steps).
         power: Exponent p of the mean of |integral|^p over images; signed means cancel.
         samples: Images for each member.
@@ -38,8 +39,8 @@ class RelevanceConfig:
     """
 
     criterion: Criterion = "ig"
-    path: Path = "joint"
-    nodes: int = 8
+    path: Path = "sampled"
+    nodes: int = 16
     power: float = 1.0
     samples: int = 256
     labels: bool = True
