@@ -1,0 +1,111 @@
+"""The tables of `benchmarks/README.md`, made from the rows; a test checks that they match.
+
+python -m benchmarks.tables
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import rows
+from subnet_search.files import write_text
+
+README = Path(__file__).parent / "README.md"
+
+FIGURES = (
+    ("Acc %", "cls/Acc", 100, 2),
+    ("NLL", "cls/NLL", 1, 3),
+    ("ECE", "cal/ECE", 1, 3),
+    ("NLL ts", "cls/NLL_TS", 1, 3),
+    ("AURC", "sc/AURC", 1, 4),
+    ("member %", "ens/MemberAcc", 100, 2),
+    ("err. corr.", "ens/ErrCorr", 1, 2),
+    ("IoU", "ens/IoU", 1, 2),
+    ("C100", "ood/cifar100/AUROC/entropy", 1, 3),
+    ("SVHN", "ood/svhn/AUROC/entropy", 1, 3),
+    ("Tiny", "ood/tinyimagenet/AUROC/entropy", 1, 3),
+    ("MACs", "cplx/MACsRatio", 1, 2),
+)
+
+
+def main_job() -> str:
+    """The search beside its controls: mean ± standard deviation over seeds, n in the last column."""
+    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows.read("main_job"):
+        cells[(row["backbone"], row["budget"] or 0.0, row["epochs"] or 0, row["method"])].append(row["metrics"])
+    lines = _header(["network", "budget", "epochs", "masks", *(title for title, *_ in FIGURES), "n"])
+    for (backbone, budget, epochs, method), metrics in sorted(cells.items(), key=lambda item: item[0]):
+        if method == "dense":
+            metrics = metrics[:1]  # the same network for every seed
+        figures = [_spread([m[key] for m in metrics], scale, digits) for _, key, scale, digits in FIGURES]
+        asked = ["–", "–"] if method == "dense" else [str(budget), str(epochs)]
+        lines.append(_line([backbone, *asked, method, *figures, str(len(metrics))]))
+    return "\n".join(lines)
+
+
+def relevance() -> str:
+    """The criteria without training."""
+    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows.read("relevance"):
+        config = row["settings"]["relevance"]
+        path = config["path"] if config["criterion"] in ("ig", "singe") else "–"
+        loss = "labels" if config["labels"] else "dense network"
+        power = f"{config['power']:g}" if config["criterion"] == "ig" else "–"
+        cells[(config["criterion"], path, power, loss)].append(row)
+    lines = _header(["criterion", "path", "p", "loss", "Acc %", "NLL", "seconds", "completeness", "per image", "n"])
+    ordered = sorted(cells.items(), key=lambda item: statistics.mean(row["test"]["Acc"] for row in item[1]))
+    for key, found in ordered:
+        figures = [
+            _spread([row["test"]["Acc"] for row in found], 100, 1),
+            _spread([row["test"]["NLL"] for row in found], 1, 2),
+            _spread([row["seconds"] for row in found], 1, 1),
+            _spread([row["completeness"] for row in found], 1, 4),
+            _spread([row["completeness_image"] for row in found], 1, 3),
+        ]
+        lines.append(_line([*key, *figures, str(len(found))]))
+    return "\n".join(lines)
+
+
+def throughput() -> str:
+    """Fine-tuning and relevance against bare loops over the same work."""
+    lines = _header(["what", "ours", "bare loop", "unit", "ours / bare", "device"])
+    for row in rows.read("throughput"):
+        figures = [f"{row['ours']:.1f}", f"{row['bare']:.1f}", row["unit"], f"{row['ours'] / row['bare']:.2f}"]
+        lines.append(_line([row["what"], *figures, row["device"]]))
+    return "\n".join(lines)
+
+
+TABLES = {"main_job": main_job, "relevance": relevance, "throughput": throughput}
+
+
+def rendered(text: str) -> str:
+    """Returns the README with every table between its markers made anew."""
+    for name, table in TABLES.items():
+        made = f"<!-- table: {name} -->\n{table()}\n<!-- end -->"
+        text = re.sub(rf"<!-- table: {name} -->.*?<!-- end -->", lambda _, made=made: made, text, flags=re.DOTALL)
+    return text
+
+
+def _spread(values: Sequence[float | None], scale: float, digits: int) -> str:
+    known = [value * scale for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = f"{statistics.mean(known):.{digits}f}"
+    return mean if len(known) < 2 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+
+
+def _header(titles: Sequence[str]) -> list[str]:
+    return [_line(titles), _line(["---"] * len(titles))]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    write_text(README, rendered(README.read_text()))
