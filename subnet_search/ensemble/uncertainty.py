@@ -22,6 +22,7 @@ class Uncertainty:
             members give the same probabilities, and so always with one member.
         max_probability: Largest mean probability, `[batch]` in [1 / class, 1].
         variation_ratio: Share of the members that do not vote for the most voted class, `[batch]` in [0, 1).
+        member_probabilities: What each member says, `[member, batch, class]`.
     """
 
     probabilities: Tensor
@@ -30,6 +31,7 @@ class Uncertainty:
     epistemic: Tensor
     max_probability: Tensor
     variation_ratio: Tensor
+    member_probabilities: Tensor
 
 
 def decompose(member_probabilities: Tensor) -> Uncertainty:
@@ -71,6 +73,7 @@ def decompose(member_probabilities: Tensor) -> Uncertainty:
         epistemic=epistemic,
         max_probability=mean.amax(dim=1),
         variation_ratio=1.0 - votes.amax(dim=1).to(precise) / shape[0],
+        member_probabilities=members,
     )
 
 

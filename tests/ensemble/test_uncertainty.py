@@ -86,3 +86,10 @@ def test_the_order_of_members_and_classes_is_irrelevant() -> None:
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(SubnetSearchError, match=r"expected floating point \[member, batch, class\]"):
         decompose(torch.zeros(shape))
+
+
+def test_the_members_own_probabilities_come_with_the_mean() -> None:
+    members = torch.softmax(torch.randn(3, 5, 4), dim=-1)
+    answer = decompose(members)
+    torch.testing.assert_close(answer.member_probabilities, members.double())
+    torch.testing.assert_close(answer.member_probabilities.mean(dim=0), answer.probabilities)
