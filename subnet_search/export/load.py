@@ -11,37 +11,40 @@ from torch import Tensor, nn
 
 from subnet_search.backbones import Card, build_network
 from subnet_search.backbones.checkpoint import load_weights, read_checkpoint
+from subnet_search.backbones.load import BUILT_IN
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export.manifest import WEIGHTS, read_manifest
 
 
-def load_ensemble(folder: str | Path, network: nn.Module | None = None) -> SubnetEnsemble:
+def load_ensemble(folder: str | Path, network: nn.Module | None = None, *, import_code: bool = False) -> SubnetEnsemble:
     """Loads an ensemble that `export_ensemble` wrote; its outputs are equal to the written one's bit for bit.
 
-    No pickle is read. Code is run in one case only: where the ensemble was made from a `module:callable`, that module
-    is imported by its name and called, as on the command line. Pass `network` to keep that from happening, and load
-    such folders only from people whose code you would run.
+    Nothing of the folder is executed: no pickle is read, and no module that the manifest names is imported unless
+    `import_code` allows it.
 
     Args:
         folder: The folder.
         network: A network of the same architecture as the one that the ensemble was made from, with any weights; it
             stays as it is. Needed where the ensemble was made from a Python object, which no name stands for.
+        import_code: Whether the `module:callable` that the manifest names may be imported and called, with the
+            arguments that stand there: whoever wrote the manifest chooses which of the code that Python finds here
+            is run, so allow it for your own exports only. Built-in networks do not need it.
 
     Returns:
         The ensemble in eval mode, on the CPU.
 
     Raises:
         SubnetSearchError: where the folder or a file is missing, damaged, or of another format version, the SHA-256 of
-            the weights differs, their masks are not those of the manifest, they hold NaN or infinity, or the network
-            is of another architecture.
+            the weights differs, their masks are not those of the manifest, they hold NaN or infinity, the network
+            is of another architecture, or it is not built in and neither `network` nor `import_code` is given.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     path = folder / WEIGHTS
     _check_digest(path, manifest.weights_sha256)
     state = read_checkpoint(path)
-    dense = _build(manifest.card, folder) if network is None else network
+    dense = _build(manifest.card, folder, import_code) if network is None else network
     try:
         ensemble = SubnetEnsemble(dense, manifest.graph, manifest.masks, manifest.card, manifest.config)
     except SubnetSearchError as error:
@@ -70,7 +73,12 @@ def _check_digest(path: Path, expected: str) -> None:
         )
 
 
-def _build(card: Card, folder: Path) -> nn.Module:
+def _build(card: Card, folder: Path, import_code: bool) -> nn.Module:
+    if card.name not in BUILT_IN and ":" in card.name and not import_code:
+        raise SubnetSearchError(
+            f"{folder}: its network {card.name!r} is none of the built-in ones ({', '.join(BUILT_IN)}), and the code that a manifest names is not "
+            "run unasked; pass a network of the same architecture, load_ensemble(folder, network=...), or, where you trust the folder, import_code=True (--import-code)"
+        )
     try:
         return build_network(card)
     except SubnetSearchError as error:

@@ -117,13 +117,25 @@ def test_a_callable_is_imported_by_its_name(tmp_path, monkeypatch, make_ensemble
     monkeypatch.syspath_prepend(tmp_path)
     backbone = load_backbone("networks_of_mine:build", input_shape=(1, 6, 6), classes=2, width=5)
     folder = export_ensemble(make_ensemble(backbone), tmp_path / "out")
-    assert_same(load_ensemble(folder), make_ensemble(backbone))
+    assert_same(load_ensemble(folder, import_code=True), make_ensemble(backbone))
     (tmp_path / "networks_of_mine.py").unlink()
     sys.modules.pop("networks_of_mine")
     shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
     with pytest.raises(SubnetSearchError, match=r"cannot be imported.*load_ensemble\(folder, network=...\)"):
-        load_ensemble(folder)
+        load_ensemble(folder, import_code=True)
     assert_same(load_ensemble(folder, backbone.model), make_ensemble(backbone))
+
+
+def test_no_code_that_a_manifest_names_is_imported_unasked(tmp_path, monkeypatch, resnet, edit_manifest) -> None:
+    (tmp_path / "would_be_run.py").write_text("raise SystemExit('was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = export_ensemble(resnet, tmp_path / "out")
+    edit_manifest(folder, lambda content: content["card"].update(name="would_be_run:build"))
+    with pytest.raises(
+        SubnetSearchError, match=r"'would_be_run:build' is none of the built-in.*network=.*import_code=True"
+    ):
+        load_ensemble(folder)
+    assert "would_be_run" not in sys.modules
 
 
 def test_a_network_object_has_to_be_given(tmp_path, plain) -> None:
