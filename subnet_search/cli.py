@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from subnet_search.data import load_data
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export import load_ensemble
 from subnet_search.groups import find_groups
-from subnet_search.inputs import example_of, open_backbone, open_splits
+from subnet_search.inputs import open_backbone, open_images
 from subnet_search.pipeline import Stage, run
 from subnet_search.predictions import write_predictions
 from subnet_search.run_folder import RunFolder
-from subnet_search.settings import BackboneConfig, DataConfig, Flat, RunConfig
+from subnet_search.settings import BackboneConfig, Flat, RunConfig
 from subnet_search.tables import groups_table, metrics_table
+
+DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as one that knows when it does not know."
 
 console = Console()
 errors = Console(stderr=True)
@@ -32,12 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `subnet-search`; exits with 2 where something the user gave cannot work."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            _commands(given),
-            prog="subnet-search",
-            description="Finds K subnetworks inside a trained network and ships them as one that knows when it does not know.",
-            args=given,
-        )
+        commands = _commands(given)
+        if given and given[0] in commands:
+            tyro.cli(commands[given[0]], prog=f"subnet-search {given[0]}", args=given[1:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(commands, prog="subnet-search", description=DESCRIPTION, args=given)
     except SubnetSearchError as problem:
         errors.print(f"[bold red]error:[/] {escape(str(problem))}", soft_wrap=True)
         sys.exit(2)
@@ -48,22 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _commands(given: Sequence[str]) -> dict[str, Callable[..., Any]]:
     """The commands by name; a run that is already in the folder gives its settings as defaults."""
-    default = _settings_of(given)
+    stages: dict[str, tuple[Stage, str]] = {
+        "run": ("export", "Run the main job: from a trained network to an exported ensemble and its figures."),
+        "score": ("score", "Run as far as the scores of the channels."),
+        "search": ("search", "Run as far as the masks, which assign channels to members."),
+        "finetune": ("finetune", "Run as far as the trained ensemble."),
+        "evaluate": ("evaluate", "Run as far as the figures, and compute them anew, of other test and OOD images too."),
+        "export": ("export", "Run as far as the exported ensemble."),
+    }
+    default = _settings_of(given) if given and given[0] in stages else RunConfig()
 
     def until(stage: Stage, words: str) -> Callable[..., None]:
         def command(config: Annotated[RunConfig, tyro.conf.arg(name="")] = default) -> None:
             _run(config, stage)
 
-        command.__doc__ = words
+        command.__doc__ = words if stage == "export" else f"{words} What is in the folder already is not done again."
         return command
 
     return {
-        "run": until("export", "Run the main job: from a trained network to an exported ensemble and its figures."),
-        "score": until("score", "Score the channels, and stop there."),
-        "search": until("search", "Assign the channels to the members, and stop there."),
-        "finetune": until("finetune", "Train the ensemble, and stop there."),
-        "evaluate": until("evaluate", "Compute the figures, of other test and OOD images too, and stop there."),
-        "export": until("export", "Export the ensemble; what comes before is run where it is missing."),
+        **{name: until(*stage) for name, stage in stages.items()},
         "inspect": _inspect,
         "predict": _predict,
     }
@@ -71,58 +75,61 @@ def _commands(given: Sequence[str]) -> dict[str, Callable[..., Any]]:
 
 def _settings_of(given: Sequence[str]) -> RunConfig:
     """The settings of the run in the folder that --out names; the defaults where there is none."""
-    for place, word in enumerate(given):
+    default = RunConfig()
+    out = str(default.out)
+    for word, following in zip(given, [*given[1:], ""], strict=True):
         name, equals, value = word.partition("=")
-        if name == "--out" and (equals or place + 1 < len(given)):
-            folder = RunFolder(Path(value if equals else given[place + 1]))
-            if given[0] != "predict" and folder.config_file.exists():
-                return folder.config()
-    return RunConfig()
+        if name == "--out":
+            out = value if equals else following
+    folder = RunFolder(Path(out))
+    if not folder.exists():
+        return default
+    errors.print(f"continuing the run in {escape(out)} with its settings")
+    return replace(folder.config(), out=Path(out))
 
 
 def _run(config: RunConfig, until: Stage) -> None:
-    log = logging.getLogger("subnet_search")
-    log.setLevel(logging.INFO)
     with _progress() as progress:
         result = run(config, until=until, progress=progress)
     if result.metrics:
         console.print(metrics_table(result.metrics))
     elif result.masks:
         console.print(f"{result.masks.algorithm}: mean IoU of the members {result.masks.mean_iou():.3f}")
-    console.print(f"in {result.folder.path}")
+    console.print(f"in {escape(str(result.folder.path))}")
 
 
 def _inspect(
     network: Annotated[BackboneConfig, Flat] = BackboneConfig(),  # noqa: B008 - frozen, and tyro reads defaults here
-    images: Annotated[DataConfig, Flat] = DataConfig(),  # noqa: B008 - the same
 ) -> None:
-    """Show the groups of channels, what they cost, and what is not searchable and why."""
+    """Show the groups of channels, where they are masked, and what is not searchable and why."""
     backbone = open_backbone(network)
-    splits = open_splits(images, backbone.card)
-    console.print(groups_table(find_groups(backbone.model, example_of(splits.train, backbone.card))))
+    console.print(groups_table(find_groups(backbone.model, torch.zeros(2, *backbone.card.input_shape))))
 
 
 def _predict(
-    ensemble: Annotated[Path, tyro.conf.Positional],
-    images: Annotated[str, tyro.conf.Positional],
+    ensemble: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ENSEMBLE")],
+    images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")],
     out: Path = Path("predictions.csv"),
     resize: bool = False,
     batch_size: int = 256,
+    import_code: bool = False,
 ) -> None:
     """Classify images with an exported ensemble and write probabilities and uncertainties.
 
     Args:
-        ensemble: Folder of an exported ensemble.
-        images: Images as `npz:FILE`, `folder:DIR` or `digits:test`; labels are not needed.
-        out: The file to write, .csv or .json.
+        ensemble: Folder of an exported ensemble, such as runs/digits/ensemble.
+        images: One image, a folder of images, an `.npz` file (key x), or a source such as `digits:test`.
+        out: The file to write, .csv or .json; one that is there is replaced.
         resize: Whether images of another size are resized to the network's.
         batch_size: Images of one forward pass.
+        import_code: Whether the `module:callable` that the ensemble was made from may be imported and called; only
+            for ensembles from people whose code you would run.
     """
-    network = load_ensemble(ensemble)
-    dataset = load_data(images, network.card, resize=resize, labelled=False)
+    network = load_ensemble(ensemble, import_code=import_code)
+    dataset = open_images(images, network.card, resize)
     with _progress() as progress:
         count = write_predictions(network, dataset, out, batch_size, progress)
-    console.print(f"{count} predictions in {out}")
+    console.print(f"{count} predictions in {escape(str(out))}")
 
 
 def _progress() -> Progress:

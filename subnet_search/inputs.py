@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from subnet_search.backbones import Backbone, Card, load_backbone
-from subnet_search.data import batches, check_training, labels_of, load_data, split
+from subnet_search.data import (
+    UNLABELLED,
+    ArrayDataset,
+    batches,
+    check_labels,
+    check_training,
+    labels_of,
+    load_data,
+    load_image,
+    split,
+)
 from subnet_search.errors import SubnetSearchError
 from subnet_search.settings import BackboneConfig, DataConfig
 
@@ -26,12 +38,20 @@ class Splits:
         validation: What settings and temperatures are chosen on.
         test: What the figures are computed on, seen by nothing else; None has them computed on `validation`.
         ood: Images from other domains, by name, seen by the evaluation only.
+
+    Raises:
+        SubnetSearchError: where the name of an OOD set is empty or holds a slash, which parts the names of figures.
     """
 
     train: Data
     validation: Data
     test: Data | None = None
     ood: Mapping[str, Data] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.ood:
+            if not name or "/" in name or not name.isprintable():
+                raise SubnetSearchError(f"OOD set {name!r}: expected a name without slashes, such as svhn")
 
 
 def open_backbone(config: BackboneConfig) -> Backbone:
@@ -41,20 +61,23 @@ def open_backbone(config: BackboneConfig) -> Backbone:
         for name in ("input_shape", "classes", "mean", "std")
         if (value := getattr(config, name)) is not None
     }
-    return load_backbone(config.backbone, config.weights, **given)
+    weights = "random" if config.weights == Path("random") else config.weights  # a setting is a path, a word is not
+    return load_backbone(config.backbone, weights, **given)
 
 
 def open_splits(config: DataConfig, card: Card) -> Splits:
     """Loads and divides the images that the settings name.
 
     Raises:
-        SubnetSearchError: where a source is wrong, labels do not fit the classes, or an OOD set has no name.
+        SubnetSearchError: where a source is wrong, test images have no labels, or an OOD set has no name.
     """
     everything = load_data(config.data, card, resize=config.resize)
-    check_training(labels_of(everything), len(card.classes), config.data)
+    check_training(everything.labels, len(card.classes), config.data)
     train, validation = split(everything, config.validation, config.split_seed)
     spec = "digits:test" if config.test is None and config.data == "digits" else config.test
     test = None if spec is None else load_data(spec, card, resize=config.resize)
+    if test is not None and UNLABELLED in test.labels:  # found here, and not after the training
+        raise SubnetSearchError(f"test data {spec} has images without labels, expected a label for each image")
     ood: dict[str, Data] = {}
     for entry in config.ood:
         name, equals, source = entry.partition("=")
@@ -66,7 +89,56 @@ def open_splits(config: DataConfig, card: Card) -> Splits:
     return Splits(train, validation, test, ood)
 
 
+def check_splits(splits: Splits, card: Card) -> Tensor:
+    """Refuses images and labels that nothing can be learned from, before anything is written.
+
+    Test and OOD images are not touched: nothing but the evaluation reads them.
+
+    Args:
+        splits: The images of a run.
+        card: Card of the network.
+
+    Returns:
+        The training labels, int64 `[N]`.
+
+    Raises:
+        SubnetSearchError: where training or validation labels are absent or outside the classes, or all training
+            labels are of one class.
+    """
+    labels = labels_of(splits.train)
+    check_training(labels, len(card.classes), _source(splits.train, "training data"))
+    held_out, source = labels_of(splits.validation), _source(splits.validation, "validation data")
+    check_labels(held_out, len(card.classes), source)
+    if UNLABELLED in held_out:
+        raise SubnetSearchError(f"{source} has images without labels, expected a label for each image")
+    return labels
+
+
+def open_images(place: str, card: Card, resize: bool = False) -> ArrayDataset:
+    """Loads images without labels: a source as in the settings, or simply the path of a file or folder.
+
+    Args:
+        place: `npz:FILE`, `folder:DIR`, `digits:test` and so on, an `.npz` file, a folder of images, or one image.
+        card: Card of the network.
+        resize: Whether images of another size are resized.
+
+    Raises:
+        SubnetSearchError: where there is no such source, or its images do not suit the network.
+    """
+    path = Path(place)
+    if path.is_file() and path.suffix.lower() != ".npz":
+        image = load_image(path, card.input_shape, resize)
+        return ArrayDataset(image[None], torch.tensor([UNLABELLED]), place)
+    if path.exists():
+        place = f"{'folder' if path.is_dir() else 'npz'}:{path}"
+    return load_data(place, card, resize=resize, labelled=False)
+
+
 def example_of(data: Data, card: Card) -> Tensor:
     """Returns two prepared images, `[2, *input_shape]`, with which the network is traced."""
     images, _ = next(iter(batches(data, 2)))
     return card.prepare(images)
+
+
+def _source(data: Data, otherwise: str) -> str:
+    return str(getattr(data, "source", otherwise))

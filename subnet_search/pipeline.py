@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from accelerate import Accelerator
@@ -19,11 +19,11 @@ from subnet_search.export import export_ensemble
 from subnet_search.files import write_json
 from subnet_search.finetune import History, finetune
 from subnet_search.groups import GroupGraph, find_groups
-from subnet_search.inputs import Splits, example_of, open_backbone, open_splits
+from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.provenance import device_name
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
-from subnet_search.run_folder import RunFolder
+from subnet_search.run_folder import RunFolder, fingerprints
 from subnet_search.search import SCORE_DRIVEN, Quotas, allocate_quotas, search_masks
 from subnet_search.settings import RunConfig, to_dict
 
@@ -76,52 +76,63 @@ def run(
             that was in the folder is lost.
     """
     config = config or RunConfig()
+    RunFolder.check(config)  # before anything that takes time
     accelerator = accelerator or Accelerator()
+    named = splits is None
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
+    labels = check_splits(splits, backbone.card)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     quotas = allocate_quotas(graph, config.members, config.budget)
-    folder = RunFolder.open(config)
+    # Nothing is written before this line, so that what cannot work leaves no trace.
+    folder = RunFolder.open(config, fingerprints(backbone, labels))
     backbone.model.to(accelerator.device)
-    log.info("%d groups are searchable, %d are left whole", len(graph.groups), len(graph.left_whole))
+    with folder.logged():
+        log.info("%s until %s, on %s", config.out, until, device_name(accelerator.device))
+        log.info("%d groups are searchable, %d are left whole", len(graph.groups), len(graph.left_whole))
+        masks, relevance = folder.masks(), folder.relevance()
+        wanted = scoring(config).criterion
+        if relevance is not None and masks is None and relevance.criterion != wanted:
+            relevance = None  # `score` was run for another search
+        if relevance is None and (until == "score" or (config.search.algorithm in SCORE_DRIVEN and masks is None)):
+            relevance = score(backbone, graph, splits, quotas, config, progress)
+            folder.save_relevance(relevance)
+            log.info("scored by %s in %.1f s", relevance.criterion, relevance.seconds)
+        if until == "score":
+            return RunResult(folder)
 
-    relevance = folder.relevance()
-    if relevance is None and (until == "score" or (config.search.algorithm in SCORE_DRIVEN and folder.masks() is None)):
-        relevance = score(backbone, graph, splits, quotas, config, progress)
-        folder.save_relevance(relevance)
-        log.info("scored by %s in %.1f s", relevance.criterion, relevance.seconds)
-    if until == "score":
-        return RunResult(folder)
+        if masks is None:
+            masks = search(backbone, graph, splits, relevance, quotas, config)
+            folder.save_masks(masks)
+            log.info("searched by %s: mean IoU of the members %.3f", masks.algorithm, masks.mean_iou())
+        if until == "search":
+            return RunResult(folder, masks)
 
-    masks = folder.masks()
-    if masks is None:
-        masks = search(backbone, graph, splits, relevance, quotas, config)
-        folder.save_masks(masks)
-        log.info("searched by %s: mean IoU of the members %.3f", masks.algorithm, masks.mean_iou())
-    if until == "search":
-        return RunResult(folder, masks)
+        ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
+        history = train(ensemble, backbone, splits, config, folder, accelerator, progress)
+        log.info("fine-tuned on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
+        if until == "finetune":
+            return RunResult(folder, masks, ensemble)
 
-    ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
-    history = train(ensemble, backbone, splits, config, folder, accelerator, progress)
-    log.info("fine-tuned on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
-    if until == "finetune":
-        return RunResult(folder, masks, ensemble)
+        metrics = folder.metrics(config) if until == "export" and named else None
+        if metrics is None:
+            metrics = figures(ensemble, backbone, graph, splits, history, config, progress)
+            write_json(folder.metrics_file, metrics)
+            for name, row in metrics.items():
+                log.info("%s: accuracy %.4f, NLL %.4f", name, row["metrics"]["cls/Acc"], row["metrics"]["cls/NLL"])
+        if until == "evaluate":
+            return RunResult(folder, masks, ensemble, metrics)
 
-    metrics = figures(ensemble, backbone, graph, splits, history, config, progress)
-    write_json(folder.metrics_file, metrics)
-    if until == "evaluate":
+        if not folder.ensemble.exists():
+            export_ensemble(
+                ensemble,
+                folder.ensemble,
+                budget=config.budget.budget,
+                metrics=metrics["ensemble"]["metrics"],
+                settings=to_dict(config),
+            )
+            log.info("exported to %s", folder.ensemble)
         return RunResult(folder, masks, ensemble, metrics)
-
-    if not folder.ensemble.exists():
-        export_ensemble(
-            ensemble,
-            folder.ensemble,
-            budget=config.budget.budget,
-            metrics=metrics["ensemble"]["metrics"],
-            settings=to_dict(config),
-        )
-        log.info("exported to %s", folder.ensemble)
-    return RunResult(folder, masks, ensemble, metrics)
 
 
 def score(
@@ -133,12 +144,16 @@ def score(
     progress: Progress | None = None,
 ) -> Relevance:
     """Scores the channels of the intact network for each member, on the member's own images."""
-    settings: RelevanceConfig = config.seeded("relevance")
-    if config.search.algorithm == "magnitude":
-        settings = RelevanceConfig(criterion="magnitude")
+    settings = scoring(config)
     intact = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
     thinned = [name for name, widths in quotas.items() if min(widths) < graph[name].width]
     return score_relevance(intact, splits.train, settings, groups=thinned, dense=backbone.model, progress=progress)
+
+
+def scoring(config: RunConfig) -> RelevanceConfig:
+    """Returns how channels are scored; the search by magnitudes wants these and no other scores."""
+    settings: RelevanceConfig = config.seeded("relevance")
+    return replace(settings, criterion="magnitude") if config.search.algorithm == "magnitude" else settings
 
 
 def search(

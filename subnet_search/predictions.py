@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_text
 
+Record = dict[str, int | float | str]
 UNCERTAINTIES = ("max_probability", "total", "aleatoric", "epistemic", "variation_ratio")
 
 
@@ -39,11 +41,13 @@ def write_predictions(
         Number of images.
 
     Raises:
-        SubnetSearchError: where the suffix is another.
+        SubnetSearchError: where the suffix is another, no image can be taken at once, or the file cannot be written.
     """
     if path.suffix not in (".csv", ".json"):
         raise SubnetSearchError(f"predictions go to a .csv or .json file, got {path}; choose such a name for --out")
-    records: list[dict[str, int | float | str]] = []
+    if batch_size < 1:
+        raise SubnetSearchError(f"batch_size is {batch_size}, expected at least 1")
+    records: list[Record] = []
     total = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
     task = progress.add_task("predicting", total=total) if progress else None
     for images, _ in batches(dataset, batch_size):
@@ -51,18 +55,26 @@ def write_predictions(
         for row in range(len(images)):
             probabilities = answer.probabilities[row].tolist()
             best = max(range(len(probabilities)), key=probabilities.__getitem__)
-            record: dict[str, int | float | str] = {"index": len(records), "class": ensemble.card.classes[best]}
+            record: Record = {"index": len(records), "class": ensemble.card.classes[best]}
             record |= {name: float(getattr(answer, name)[row]) for name in UNCERTAINTIES}
             record |= {f"p_{c}": p for c, p in zip(ensemble.card.classes, probabilities, strict=True)}
             records.append(record)
         if progress and task is not None:
             progress.advance(task, len(images))
-    if path.suffix == ".json":
-        write_text(path, json.dumps(records, indent=1) + "\n")
-    else:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        write_text(path, text.getvalue())
+    try:
+        write_text(path, _json(records) if path.suffix == ".json" else _csv(records))
+    except OSError as problem:
+        raise SubnetSearchError(f"{path} cannot be written ({problem}); choose another --out") from problem
     return len(records)
+
+
+def _json(records: Sequence[Record]) -> str:
+    return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+
+
+def _csv(records: Sequence[Record]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from subnet_search.backbones import Backbone
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes, write_json
 from subnet_search.masks import MaskSet
@@ -20,8 +24,20 @@ from subnet_search.settings import RunConfig, from_dict, to_dict
 
 log = logging.getLogger("subnet_search")
 
-ONLY_FIGURES = ("test", "ood", "evaluate")
+ONLY_FIGURES = ("images.test", "images.ood", "evaluate")
 """Settings that only the evaluation reads, so that an evaluation may be repeated with others."""
+
+CONFIG, INPUTS, LOG, METRICS = "config.json", "inputs.json", "log.txt", "metrics.json"
+RELEVANCE, MASKS, CHECKPOINT, ENSEMBLE = "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "ensemble"
+RESULTS = (RELEVANCE, MASKS, CHECKPOINT, METRICS, ENSEMBLE)
+
+FIXED_BY = {
+    "relevance": (RELEVANCE, MASKS),
+    "search": (MASKS,),
+    "ensemble": (CHECKPOINT, METRICS, ENSEMBLE),
+    "finetune": (CHECKPOINT, METRICS, ENSEMBLE),
+}
+"""Stage → the results that its settings have gone into; those of other names have gone into all."""
 
 
 @dataclass(frozen=True)
@@ -35,54 +51,95 @@ class RunFolder:
     path: Path
 
     @staticmethod
-    def open(config: RunConfig) -> RunFolder:
-        """Makes the folder of a run, or takes up one that holds the same run.
+    def check(config: RunConfig) -> RunFolder:
+        """Returns the folder of a run; nothing is written.
+
+        Settings of stages that have left nothing yet may be others than those that are kept there.
 
         Raises:
             SubnetSearchError: where the folder holds something else, or a run with other settings.
         """
         folder = RunFolder(config.out)
-        settings = to_dict(config)
-        if folder.config_file.exists():
-            before = to_dict(folder.config())
-            differing = _differences(before, settings)
+        if folder.exists():
+            differing = folder._differences(to_dict(folder.config()), to_dict(config))
             if differing:
                 raise SubnetSearchError(
                     f"{config.out} holds a run with other settings: {'; '.join(differing)}; use another --out, or delete the folder"
                 )
         elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
             raise SubnetSearchError(f"{config.out} exists and holds no run of this tool; use another --out")
-        write_json(folder.config_file, settings)
         return folder
+
+    @staticmethod
+    def open(config: RunConfig, inputs: Mapping[str, str]) -> RunFolder:
+        """Makes the folder of a run, or takes up one that holds the same run, and keeps the settings there.
+
+        Args:
+            config: All settings.
+            inputs: What the run works on, as `fingerprints` tells it; names alone do not show that a file has changed.
+
+        Raises:
+            SubnetSearchError: as `check`, where results in the folder come from other inputs, or it cannot be written.
+        """
+        folder = RunFolder.check(config)
+        before = _read_json(folder.path / INPUTS) if folder._any(RESULTS) else inputs
+        changed = [name for name, digest in inputs.items() if before.get(name) != digest]
+        if changed:
+            raise SubnetSearchError(
+                f"{config.out} holds results for another {' and other '.join(changed)}, under the same settings; use another --out, or delete the folder"
+            )
+        try:
+            write_json(folder.config_file, to_dict(config))
+            write_json(folder.path / INPUTS, dict(inputs))
+        except OSError as problem:
+            raise SubnetSearchError(f"{config.out} cannot be written ({problem}); use another --out") from problem
+        return folder
+
+    def exists(self) -> bool:
+        """Tells whether there is a run in the folder."""
+        return self.config_file.exists()
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Adds what the package logs to `log.txt` while the block lasts, and what ended it before its time."""
+        handler = logging.FileHandler(self.path / LOG, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        except BaseException as problem:  # Ctrl-C too
+            log.info("stopped by %s: %s", type(problem).__name__, problem)
+            raise
+        finally:
+            log.setLevel(level)
+            log.removeHandler(handler)
+            handler.close()
 
     @property
     def config_file(self) -> Path:
         """Where the settings are kept."""
-        return self.path / "config.json"
+        return self.path / CONFIG
 
     @property
     def checkpoint(self) -> Path:
         """Where the fine-tuning keeps its state."""
-        return self.path / "checkpoint.pt"
+        return self.path / CHECKPOINT
 
     @property
     def ensemble(self) -> Path:
         """Where the exported ensemble is."""
-        return self.path / "ensemble"
+        return self.path / ENSEMBLE
 
     @property
     def metrics_file(self) -> Path:
         """Where the figures are."""
-        return self.path / "metrics.json"
+        return self.path / METRICS
 
     def config(self) -> RunConfig:
         """Reads the settings of the run."""
-        try:
-            values = json.loads(self.config_file.read_text())
-        except (OSError, ValueError) as problem:
-            raise SubnetSearchError(
-                f"{self.config_file} cannot be read ({problem}); begin the run with `subnet-search run --out {self.path}`"
-            ) from problem
+        values = _read_json(self.config_file)
         config: RunConfig = from_dict(RunConfig, values, str(self.config_file))
         return config
 
@@ -95,22 +152,63 @@ class RunFolder:
             "samples": relevance.samples,
             "seconds": relevance.seconds,
         }
-        _write(self.path / "relevance.safetensors", dict(relevance.scores), notes)
+        _write(self.path / RELEVANCE, dict(relevance.scores), notes)
 
     def relevance(self) -> Relevance | None:
         """Returns the scores, or None where they have not been computed."""
-        found = _read(self.path / "relevance.safetensors")
+        found = _read(self.path / RELEVANCE)
         return None if found is None else Relevance(found[0], **found[1])
 
     def save_masks(self, masks: MaskSet) -> None:
         """Keeps the masks."""
         notes = {"algorithm": masks.algorithm, "seed": masks.seed, "notes": dict(masks.notes)}
-        _write(self.path / "masks.safetensors", dict(masks.masks), notes)
+        _write(self.path / MASKS, dict(masks.masks), notes)
 
     def masks(self) -> MaskSet | None:
         """Returns the masks, or None where the search has not been run."""
-        found = _read(self.path / "masks.safetensors")
+        found = _read(self.path / MASKS)
         return None if found is None else MaskSet(found[0], **found[1])
+
+    def metrics(self, config: RunConfig) -> dict[str, Any] | None:
+        """Returns the figures, or None where there are none for these settings."""
+        if not self.metrics_file.exists():
+            return None
+        metrics = _read_json(self.metrics_file)
+        settings = {**to_dict(config), "out": None}
+        same = all({**row.get("settings", {}), "out": None} == settings for row in metrics.values())
+        return metrics if same else None
+
+    def _any(self, names: tuple[str, ...]) -> bool:
+        return any((self.path / name).exists() for name in names)
+
+    def _differences(self, before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
+        """The settings that differ and have gone into a result, as `name: value there, value asked for`."""
+        found: list[str] = []
+        for name, value in now.items():
+            full = where + name
+            if full in ONLY_FIGURES or full == "out" or not self._any(FIXED_BY.get(full.split(".")[0], RESULTS)):
+                continue
+            old = before.get(name)
+            if isinstance(value, dict) and isinstance(old, dict):
+                found += self._differences(old, value, f"{full}.")
+            elif old != value:
+                found.append(f"{full}: {_plain(old)} there, {_plain(value)} asked for")
+        return found
+
+
+def fingerprints(backbone: Backbone, labels: torch.Tensor) -> dict[str, str]:
+    """Tells networks and training sets apart: SHA-256 of the weights with their names, and of the labels.
+
+    Args:
+        backbone: The trained network.
+        labels: Training labels, int64 `[N]`.
+    """
+    network = hashlib.sha256()
+    for name, tensor in backbone.model.state_dict().items():
+        network.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        network.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    images = hashlib.sha256(labels.cpu().contiguous().numpy().data)
+    return {"network": network.hexdigest(), "training set": images.hexdigest()}
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], notes: dict[str, Any]) -> None:
@@ -129,15 +227,15 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         raise SubnetSearchError(f"{path} is damaged ({problem}); delete it, and the stage is run again") from problem
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
-    """The settings that differ, as `name: before → now`, apart from those that only the evaluation reads."""
-    found: list[str] = []
-    for name, value in now.items():
-        if name in ONLY_FIGURES or (not where and name == "out"):
-            continue
-        old = before.get(name)
-        if isinstance(value, dict) and isinstance(old, dict):
-            found += _differences(old, value, f"{where}{name}.")
-        elif old != value:
-            found.append(f"{where}{name}: {old} there, {value} asked for")
-    return found
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
+        raise SubnetSearchError(
+            f"{path} cannot be read ({problem}); use another --out, or delete the folder"
+        ) from problem
+    return content
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

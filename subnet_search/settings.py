@@ -29,19 +29,20 @@ class BackboneConfig:
 
     Attributes:
         backbone: `digits`, `resnet20`, `resnet32`, `resnet44`, `resnet56`, or `module:callable`.
-        weights: `.safetensors` file or PyTorch checkpoint; `digits` brings its own.
+        weights: `.safetensors` file or PyTorch checkpoint; `digits` brings its own. `random` takes none, which is
+            enough to `inspect` a network.
         input_shape: Channels, height, width; needed for `module:callable`.
-        classes: Class names in the order of the logits; needed for `module:callable`.
+        classes: Class names in the order of the logits, as `cat dog horse`; needed for `module:callable`.
         mean: Per-channel mean of the normalisation, of values in [0, 1].
         std: Per-channel standard deviation of the normalisation.
     """
 
     backbone: str = "digits"
-    weights: Path | None = None
-    input_shape: tuple[int, ...] | None = None
-    classes: tuple[str, ...] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    input_shape: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="C H W")] = None
+    classes: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME NAME ...")] = None
+    mean: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT ...")] = None
+    std: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT ...")] = None
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,17 @@ class DataConfig:
         data: Training images: `digits`, `npz:FILE` (keys x, y) or `folder:DIR` (one sub-folder a class).
         test: Test images in the same form; None takes the digits' own test part, or, for other data, has the figures
             computed on the validation part.
-        ood: Images from other domains, each `NAME=SOURCE`; labels are not needed.
+        ood: Images from other domains, each `NAME=SOURCE`, where a source is as above, `photos` (patches of two
+            photographs) or `noise`; labels are not needed. `--ood` alone takes none.
         validation: Share of `data` that is held out, in (0, 1).
         split_seed: Seed of the division; kept apart from the seed of the run, so that runs with other seeds hold out
             the same images (the digits network has never seen those of 0.2 and 0).
         resize: Whether images of another size are resized to the backbone's.
     """
 
-    data: str = "digits"
-    test: str | None = None
-    ood: tuple[str, ...] = ("photos=photos",)
+    data: Annotated[str, tyro.conf.arg(metavar="SOURCE")] = "digits"
+    test: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+    ood: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=SOURCE ...]")] = ("photos=photos",)
     validation: float = 0.2
     split_seed: int = 0
     resize: bool = False
@@ -72,7 +74,7 @@ class RunConfig:
     """Everything that decides the result of a run.
 
     Attributes:
-        out: Folder of the run.
+        out: Folder of the run. Where it holds a run already, that run is continued and its settings are the defaults.
         members: Number of members K, at least 2.
         seed: Seed of the run; it is added to the seeds of the stages.
         network: The trained network.
@@ -115,12 +117,15 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
-def from_dict(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+def from_dict(kind: type[Any], values: Any, where: str) -> Any:
     """Builds a dataclass of settings from `to_dict`'s values; missing ones take their defaults.
 
     Raises:
-        SubnetSearchError: where a name is unknown, which a newer or older version may have written.
+        SubnetSearchError: where a name is unknown, which a newer or older version may have written, or a value is of
+            another kind.
     """
+    if not isinstance(values, dict):
+        raise SubnetSearchError(f"{where}: got {values!r}, expected a mapping from names to settings")
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -129,11 +134,20 @@ def from_dict(kind: type[Any], values: dict[str, Any], where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
+    """Returns a JSON value as what the type hint of its setting asks for."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         return None if value is None else _value(options[0], value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type[Any], hint), value, where)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    return Path(value) if hint is Path else value
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
+    if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
+        return value
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is hint:
+        return value
+    raise SubnetSearchError(f"{where}: got {value!r}, expected {getattr(hint, '__name__', hint)}")
