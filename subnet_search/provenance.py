@@ -35,16 +35,24 @@ def library_versions() -> dict[str, str]:
 
 
 def current_commit() -> str | None:
-    """Returns the commit of this package's checkout, `-dirty` after it where files differ; None outside of one."""
+    """Returns the commit of this package's checkout, None outside of one.
+
+    `-dirty` stands after it where tracked files differ; result rows do not count, which every benchmark adds to.
+    """
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():  # installed; a repository further up is somebody else's
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() or None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
 def device_name(device: torch.device | str) -> str:
