@@ -21,6 +21,10 @@ from subnet_search.relevance.singe import score_singe
 __all__ = ["Criterion", "Relevance", "RelevanceConfig", "gated", "score_relevance"]
 
 
+DATA_FREE = ("magnitude", "random")
+"""Criteria that look at no image."""
+
+
 def score_relevance(
     ensemble: SubnetEnsemble,
     dataset: Dataset[tuple[Tensor, int]],
@@ -39,25 +43,34 @@ def score_relevance(
         config: Criterion and its settings.
         groups: Names of the groups to score; None scores all. Of a group that is to stay whole there is nothing to
             learn, and leaving it out saves time: its channels all score 1.
-        dense: The dense network, needed for scores without labels.
+        dense: The dense network, needed for scores without labels; taken in eval mode and left unchanged.
         progress: Bar to report to.
 
     Returns:
         Non-negative scores `[member, channel]` for each group.
 
     Raises:
-        SubnetSearchError: where a score is not finite, or the criterion cannot follow the path asked for.
+        SubnetSearchError: where a score is not finite, a group is unknown, labels are outside the classes, or the
+            dense network is needed and missing.
     """
     config = config or RelevanceConfig()
-    if not config.labels and dense is None:
+    if not config.labels and dense is None and config.criterion not in DATA_FREE:
         raise SubnetSearchError("relevance.labels is false, so the dense network is needed as reference; pass dense=")
+    widths = ensemble.graph.widths
+    names = list(widths) if groups is None else list(dict.fromkeys(groups))
+    if unknown := [name for name in names if name not in widths]:
+        raise SubnetSearchError(f"relevance: unknown groups {unknown}, expected some of {list(widths)}")
     began = time.perf_counter()
-    was_training = ensemble.training
-    ensemble.eval()
+    networks = [network for network in (ensemble, dense) if network is not None]
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:  # the dense network too, which would take the statistics of these few images
+        network.eval()
+    scores: dict[str, Tensor] = {}
     completeness = None
-    names = list(ensemble.graph.widths) if groups is None else list(groups)
     try:
         match config.criterion:
+            case _ if not names:
+                pass
             case "ig" if config.path == "sampled":
                 scores = score_sampled(ensemble, dataset, names, config, dense)
             case "ig":
@@ -71,13 +84,14 @@ def score_relevance(
             case "random":
                 scores = score_random(ensemble, config)
     finally:
-        ensemble.train(was_training)
-    constant = {n: torch.ones(ensemble.members, w) for n, w in ensemble.graph.widths.items() if n not in names}
+        for module, training in modes:
+            module.training = training
+    ones = {name: torch.ones(ensemble.members, width) for name, width in widths.items()}
     return Relevance(
-        scores | constant,
+        {name: scores[name] if name in names else ones[name] for name in widths},
         config.criterion,
         completeness=None if completeness is None else completeness.mean,
         completeness_image=None if completeness is None else completeness.image,
-        samples=0 if config.criterion in ("magnitude", "random") else min(config.samples, length(dataset)),
+        samples=0 if config.criterion in DATA_FREE or not names else min(config.samples, length(dataset)),
         seconds=time.perf_counter() - began,
     )

@@ -38,7 +38,7 @@ def score_gradient(
     totals, seen = _zeros(ensemble, names), 0
     for rows, labels in member_batches(ensemble, dataset, config, max(1, config.batch_rows // members)):
         gates = _open(ensemble, names, len(rows))
-        gradients = _gradients(ensemble, gates, rows, labels, config, dense)
+        gradients = _gradients(ensemble, gates, rows, labels, config, reference_logits(dense, rows, config))
         seen += len(rows) // members
         for name, gradient in gradients.items():
             totals[name] += gradient.abs().pow(power).unflatten(0, (members, -1)).sum(dim=1)
@@ -62,13 +62,14 @@ def score_sampled(
     counts = {name: torch.zeros(members, 1, device=total.device) for name, total in totals.items()}
     generator = torch.Generator().manual_seed(config.seed)
     for rows, labels in member_batches(ensemble, dataset, config, max(1, config.batch_rows // members)):
+        reference = reference_logits(dense, rows, config)
         for draw in range(config.nodes):
             group = torch.randint(len(names), (len(rows),), generator=generator).to(rows.device)
             alpha = ((draw + torch.rand(len(rows), 1, generator=generator)) / config.nodes).to(rows.device)
             gates = _open(ensemble, names, len(rows))
             for index, name in enumerate(names):
                 gates[name] = torch.where((group == index)[:, None], gates[name] * alpha, gates[name])
-            gradients = _gradients(ensemble, gates, rows, labels, config, dense)
+            gradients = _gradients(ensemble, gates, rows, labels, config, reference)
             for index, name in enumerate(names):
                 drawn = (group == index)[:, None].float()
                 contribution = gradients[name].abs().pow(config.power) * drawn
@@ -96,11 +97,10 @@ def _gradients(
     rows: Tensor,
     labels: Tensor,
     config: RelevanceConfig,
-    dense: nn.Module | None,
+    reference: Tensor | None,
 ) -> dict[str, Tensor]:
     """The gradient of each row's loss with respect to its gates; zero where the mask has cut the channel."""
     leaves = {name: gate.detach().requires_grad_() for name, gate in gates.items()}
-    reference = reference_logits(dense, rows, config)
     with gated(ensemble, leaves), autocast(rows.device, config.precision):
         logits = ensemble(rows, repeat=False).flatten(0, 1)
     total = losses(logits, labels, reference).sum()

@@ -82,7 +82,10 @@ def score_ig(
                 additional_forward_args=extra,
                 n_steps=config.nodes,
                 method="gausslegendre",
-                internal_batch_size=config.batch_rows if members * config.nodes > config.batch_rows else None,
+                # captum warns of a batch that holds less than one step
+                internal_batch_size=max(config.batch_rows, len(rows))
+                if len(rows) * config.nodes > config.batch_rows
+                else None,
             )
             with torch.no_grad():
                 change = (loss(*start, *extra) - loss(*end, *extra)).double().cpu()

@@ -19,15 +19,17 @@ def score_magnitude(ensemble: SubnetEnsemble) -> dict[str, Tensor]:
     scores = {}
     for group in ensemble.graph.groups:
         squares = torch.zeros(group.width)
-        for weight, rows, channels in writers(ensemble.network, group):
-            squares.index_add_(0, channels, weight.detach().cpu()[rows].flatten(1).float().square().sum(dim=1))
+        for writer in writers(ensemble.network, group):
+            squares += writer.squares(writer.weight.detach().cpu(), group.width)
         scores[group.name] = squares.sqrt() * ensemble.masks.masks[group.name]
     return scores
 
 
 def score_random(ensemble: SubnetEnsemble, config: RelevanceConfig) -> dict[str, Tensor]:
-    """Draws scores from the uniform distribution on [0, 1): the floor that every criterion has to clear."""
+    """Draws scores from the uniform distribution on [0, 1): the floor that every criterion has to clear.
+
+    Returns:
+        float32 `[member, channel]` by group, 0 for a channel that the member has cut, as all criteria have it.
+    """
     generator = torch.Generator().manual_seed(config.seed)
-    return {
-        name: torch.rand(ensemble.members, width, generator=generator) for name, width in ensemble.graph.widths.items()
-    }
+    return {name: torch.rand(mask.shape, generator=generator) * mask for name, mask in ensemble.masks.masks.items()}

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.data import batches
+from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
 from subnet_search.relevance.scores import RelevanceConfig
 
 
@@ -27,8 +29,11 @@ def member_batches(
 
     Yields:
         `[member * image, *input_shape]` and int64 `[member * image]`, member-major.
+
+    Raises:
+        SubnetSearchError: where labels that are to be used are outside the classes.
     """
-    size = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
+    size, classes = length(dataset), ensemble.graph.classes
     wanted = min(config.samples, size)
     own = []
     for member in range(ensemble.members):
@@ -39,6 +44,11 @@ def member_batches(
     for start in range(0, wanted, images):
         chosen = order[:, start : start + images]
         rows, labels = next(iter(batches(dataset, chosen.numel(), chosen.flatten())))
+        lowest, highest = (int(label) for label in labels.aminmax())
+        if config.labels and not 0 <= lowest <= highest < classes:
+            raise SubnetSearchError(
+                f"relevance: labels run from {lowest} to {highest}, expected 0 to {classes - 1}; correct them, or set relevance.labels=false to score without labels"
+            )
         yield ensemble.card.prepare(rows.to(device)), labels.to(device)
 
 

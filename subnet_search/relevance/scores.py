@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class RelevanceConfig:
             `magnitude`, `random` for comparison.
         path: For `ig`: `group` shrinks one group at a time, `joint` all at once, `sampled` draws (group, α) for
             each image, so that the group path costs no more than the joint one. On ResNet-20 `sampled` ranks best
-            for its cost (benchmarks/README.md).
+            for its cost (benchmarks/README.md). For `singe`, which draws nothing, it means `group`.
         nodes: Gauss–Legendre nodes of the integral (for `sampled`: draws for each image; for `singe`: steps).
         power: Exponent p of the mean of |integral|^p over images; signed means cancel.
         samples: Images for each member.
@@ -36,6 +37,9 @@ class RelevanceConfig:
         batch_rows: Rows of one forward pass, which bounds the memory.
         seed: Seed of the images and draws.
         precision: Arithmetic of the forward passes.
+
+    Raises:
+        SubnetSearchError: where a setting has no such value.
     """
 
     criterion: Criterion = "ig"
@@ -50,10 +54,15 @@ class RelevanceConfig:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
+        for name, choices in (("criterion", Criterion), ("path", Path), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                raise SubnetSearchError(
+                    f"relevance.{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"
+                )
         for name in ("nodes", "samples", "batch_rows"):
             if getattr(self, name) < 1:
                 raise SubnetSearchError(f"relevance.{name} is {getattr(self, name)}, expected at least 1")
-        if self.power <= 0:
+        if not 0 < self.power < math.inf:
             raise SubnetSearchError(f"relevance.power is {self.power}, expected a positive number")
 
 

@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 
 from subnet_search.device import autocast
 from subnet_search.ensemble import SubnetEnsemble
-from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import ChannelGroup
 from subnet_search.relevance.gates import gated
 from subnet_search.relevance.sample import losses, member_batches, reference_logits
@@ -43,15 +42,13 @@ def score_singe(
     The gradient is that of a small batch's mean loss: over a large one it cancels.
 
     Returns:
-        float32 `[member, channel]` by group, the mean over batches; several writers of a channel add up.
+        float32 `[member, channel]` by group, the mean over batches; the writers of a channel count as one long weight.
     """
-    if config.path == "sampled":
-        raise SubnetSearchError("criterion singe follows the path of the weights; use path=group or path=joint")
     paths = [list(names)] if config.path == "joint" else [[name] for name in names]
     scales = torch.logspace(0, torch.log10(torch.tensor(END_OF_PATH)).item(), config.nodes).tolist()
     totals = {name: torch.zeros(ensemble.members, ensemble.graph[name].width) for name in names}
     for member in range(ensemble.members):
-        alone = ensemble.select([member])
+        alone = ensemble.select([member]).requires_grad_(True)  # frozen weights have gradients all the same
         count = 0
         for rows, labels in member_batches(alone, dataset, _of_member(config, member), 32):
             count += 1
@@ -64,8 +61,8 @@ def score_singe(
                     with gated(alone, gates), autocast(rows.device, config.precision):
                         logits = alone(rows, repeat=False).flatten(0, 1)
                     loss = losses(logits, labels, reference).mean()
-                    for name in path:
-                        totals[name][member] += _norms(alone, ensemble.graph[name], loss).cpu()
+                    for name, norms in _norms(alone, [ensemble.graph[name] for name in path], loss).items():
+                        totals[name][member] += norms.cpu()
         for name in names:
             totals[name][member] /= count
     masks = ensemble.masks.masks
@@ -77,12 +74,14 @@ def _of_member(config: RelevanceConfig, member: int) -> RelevanceConfig:
     return dataclasses.replace(config, seed=config.seed + 104_729 * member) if config.bootstrap else config
 
 
-def _norms(ensemble: SubnetEnsemble, group: ChannelGroup, loss: Tensor) -> Tensor:
-    """‖∇_W F ⊙ W‖₂ of each channel of the group, `[channel]`."""
-    parts = writers(ensemble.network, group)
-    gradients = torch.autograd.grad(loss, [weight for weight, _, _ in parts], retain_graph=True)
-    squares = torch.zeros(group.width, device=loss.device)
-    for (weight, rows, channels), gradient in zip(parts, gradients, strict=True):
-        product = (gradient * weight).detach()[rows].flatten(1).float().square().sum(dim=1)
-        squares.index_add_(0, channels.to(loss.device), product)
-    return squares.sqrt()
+def _norms(ensemble: SubnetEnsemble, groups: Sequence[ChannelGroup], loss: Tensor) -> dict[str, Tensor]:
+    """‖∇_W F ⊙ W‖₂ of each channel, `[channel]` by group; one backward pass for all groups."""
+    parts = {group.name: writers(ensemble.network, group) for group in groups}
+    weights = list({id(writer.weight): writer.weight for found in parts.values() for writer in found}.values())
+    gradients = torch.autograd.grad(loss, weights)
+    products = {id(w): (g * w).detach() for w, g in zip(weights, gradients, strict=True)}
+    squares = {group.name: torch.zeros(group.width, device=loss.device) for group in groups}
+    for name, found in parts.items():
+        for writer in found:
+            squares[name] += writer.squares(products[id(writer.weight)], len(squares[name]))
+    return {name: total.sqrt() for name, total in squares.items()}
