@@ -21,6 +21,8 @@ def resolve(device: torch.device, precision: Precision) -> Literal["fp32", "bf16
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
+        if not hasattr(torch.cpu, "get_capabilities"):  # older than PyTorch's question for it
+            return "fp32"
         capabilities = torch.cpu.get_capabilities()
         native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
         return "bf16" if native else "fp32"

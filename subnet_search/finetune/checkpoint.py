@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import io
 import json
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
@@ -36,20 +37,39 @@ def save(path: Path, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load(path: Path, expected: str) -> dict[str, Any]:
+def load(path: Path, expected: str, ensemble: SubnetEnsemble) -> dict[str, Any]:
     """Reads a checkpoint without executing pickles.
 
+    Args:
+        path: The file.
+        expected: The `fingerprint` of the run.
+        ensemble: The network that is to go on; not changed here.
+
+    Returns:
+        What `save` was given.
+
     Raises:
-        SubnetSearchError: where the file is damaged or belongs to other masks, settings or data.
+        SubnetSearchError: where the file is damaged or belongs to another network, other masks, settings or data.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as problem:
+    except (
+        Exception
+    ) as problem:  # a damaged file makes the reader fail in every way, with advice that nobody should follow
         raise SubnetSearchError(
-            f"checkpoint {path} cannot be read ({problem}); delete it to begin the fine-tuning anew"
+            f"checkpoint {path} cannot be read as one ({type(problem).__name__}), it is damaged; delete it to begin the fine-tuning anew"
         ) from problem
-    if state.get("fingerprint") != expected:
+    wanted = _shapes(ensemble.state_dict())
+    if (
+        not isinstance(state, dict)
+        or state.get("fingerprint") != expected
+        or _shapes(state.get("ensemble", {})) != wanted
+    ):
         raise SubnetSearchError(
-            f"checkpoint {path} belongs to a run with other masks, settings or data; use another folder, or delete it to begin anew"
+            f"checkpoint {path} belongs to a run with another network, other masks, settings or data; use another folder, or delete it to begin anew"
         )
     return state
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

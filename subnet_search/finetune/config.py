@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from subnet_search.data import Augmentation
 from subnet_search.device import Precision
@@ -33,6 +33,9 @@ class FinetuneConfig:
         augment: Random changes of the training images.
         seed: Seed of order, bootstraps and augmentation.
         precision: Arithmetic of the forward passes.
+
+    Raises:
+        SubnetSearchError: where a setting has no such value.
     """
 
     epochs: int = 10
@@ -51,6 +54,11 @@ class FinetuneConfig:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
+        for name, choices in (("mode", Mode), ("augment", Augmentation), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                raise SubnetSearchError(
+                    f"finetune.{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"
+                )
         for name, low, high in (
             ("epochs", 0, 1e9),
             ("batch_size", 1, 1e9),
@@ -58,6 +66,8 @@ class FinetuneConfig:
             ("distill", 0.0, 1.0),
             ("temperature", 1e-6, 1e6),
             ("learning_rate", 0.0, 1e6),
+            ("momentum", 0.0, 0.999999),
+            ("weight_decay", 0.0, 1e6),
             ("decorrelate", 0.0, 1e6),
         ):
             value = getattr(self, name)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.data import augment, batches
+from subnet_search.data.array_dataset import check_labels
+from subnet_search.data.batches import length
 from subnet_search.device import autocast
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
@@ -67,8 +69,8 @@ def finetune(
         Losses, times and samples.
 
     Raises:
-        SubnetSearchError: where the loss stops being finite, a teacher is missing, or the checkpoint belongs to
-            another run.
+        SubnetSearchError: where the loss stops being finite, a teacher is missing, labels are outside the classes,
+            there are fewer images than members to split them over, or the checkpoint belongs to another run.
     """
     config = config or FinetuneConfig()
     accelerator = accelerator or Accelerator()
@@ -76,7 +78,7 @@ def finetune(
         raise SubnetSearchError(
             "finetune.distill is positive, so the dense network is needed as teacher; pass teacher="
         )
-    images = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
+    images = length(dataset)
     steps = steps_of_epoch(config, images, ensemble.members)
     device = accelerator.device
     ensemble.to(device)
@@ -88,12 +90,13 @@ def finetune(
     seconds: list[float] = []
     identity = checkpoints.fingerprint(ensemble, config, images)
     if checkpoint is not None and checkpoint.exists():
-        state = checkpoints.load(checkpoint, identity)
+        state = checkpoints.load(checkpoint, identity, ensemble)
         ensemble.load_state_dict(state["ensemble"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         losses, seconds = state["losses"], state["seconds"]
     model, optimizer = accelerator.prepare(ensemble, optimizer)
+    optimizer.zero_grad()  # what the caller has left there is no part of the first step
     if teacher is not None:
         teacher.to(device).eval()
     task = progress.add_task("fine-tuning", total=config.epochs * steps) if progress else None
@@ -109,7 +112,11 @@ def finetune(
             with autocast(device, config.precision):
                 logits = model(rows, repeat=False)
                 with torch.no_grad():
-                    guide = teacher(rows).unflatten(0, (ensemble.members, -1)) if teacher and config.distill else None
+                    guide = (
+                        teacher(rows).unflatten(0, (ensemble.members, -1))
+                        if teacher is not None and config.distill > 0
+                        else None
+                    )
             loss = loss_of(logits, labels, guide, config)
             accelerator.backward(loss)
             optimizer.step()
@@ -152,6 +159,9 @@ def _rows_of_epoch(
     order = order_of_epoch(config, images, ensemble.members, epoch)
     changes = torch.Generator().manual_seed(15_485_863 * config.seed + epoch)
     for rows, labels in batches(dataset, order[0].numel(), order.flatten()):
+        check_labels(labels, ensemble.graph.classes, "finetune")
+        if int(labels.min()) < 0:
+            raise SubnetSearchError("finetune: some images have no label (−1), expected labels for all of them")
         changed = augment(rows, config.augment, changes).to(device, non_blocking=True)
         yield ensemble.card.prepare(changed), labels.to(device).view(ensemble.members, -1)
 
@@ -166,7 +176,8 @@ def _optimizer(ensemble: SubnetEnsemble, config: FinetuneConfig) -> torch.optim.
 
 
 def _is_norm(ensemble: SubnetEnsemble, parameter: str) -> bool:
-    return isinstance(ensemble.get_submodule(parameter.rpartition(".")[0]), nn.modules.batchnorm._NormBase)
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    return isinstance(ensemble.get_submodule(parameter.rpartition(".")[0]), norms)
 
 
 def _one_cycle(config: FinetuneConfig, steps: int) -> Callable[[int], float]:

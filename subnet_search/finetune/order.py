@@ -5,11 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune.config import FinetuneConfig
 
 
 def steps_of_epoch(config: FinetuneConfig, images: int, members: int) -> int:
-    """Returns the number of steps of one epoch; an incomplete last step is left out where there is another."""
+    """Returns the number of steps of one epoch; an incomplete last step is left out where there is another.
+
+    Raises:
+        SubnetSearchError: where there are fewer images than members, in `split`.
+    """
     _, total = _rows(config, images, members)
     return total
 
@@ -43,6 +48,10 @@ def order_of_epoch(config: FinetuneConfig, images: int, members: int, epoch: int
 def _rows(config: FinetuneConfig, images: int, members: int) -> tuple[int, int]:
     """Rows of each member in a step, and steps in an epoch."""
     share = images // members if config.mode == "split" else images
+    if share == 0:
+        raise SubnetSearchError(
+            f"finetune: {images} training images cannot be split over {members} members, expected at least one each; give more images, or use finetune.mode=repeat"
+        )
     rows = max(1, config.batch_size // members) if config.mode == "split" else config.batch_size
     rows = min(rows, share)
     return rows, share // rows

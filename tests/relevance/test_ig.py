@@ -106,9 +106,9 @@ def test_attributions_add_up_to_the_change_of_the_loss(digits, path, masked):
     if masked:
         recalibrate(ensemble, data.subset(range(256)), precision="fp32")
     config = RelevanceConfig(path=path, nodes=16, samples=64, precision="fp32")
+    # with the residual streams on the joint path as well, 64 images are just not enough (1.1 %; 0.6 % for 256)
     inner = [group.name for group in graph.groups if group.kind == "inner"]
-    result = score_relevance(ensemble, data, config, groups=inner)
-    print(f"{path} masked={masked}: {result.completeness:.5f} {result.completeness_image:.5f}")
+    result = score_relevance(ensemble, data, config, groups=None if path == "group" else inner)
     assert result.completeness < 0.01
     assert result.completeness <= result.completeness_image
     assert result.samples == 64
