@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ def load(path: Path, expected: str, ensemble: SubnetEnsemble) -> dict[str, Any]:
         SubnetSearchError: where the file is damaged or belongs to another network, other masks, settings or data.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch reads tensors without looking at their checksums
+            if (bad := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(bad)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (
         Exception
