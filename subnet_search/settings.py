@@ -150,4 +150,4 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if type(value) is hint:
         return value
-    raise SubnetSearchError(f"{where}: got {value!r}, expected {getattr(hint, '__name__', hint)}")
+    raise SubnetSearchError(f"{where}: got {value!r}, expected {hint.__name__ if isinstance(hint, type) else hint}")

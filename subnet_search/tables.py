@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from subnet_search.groups import GroupGraph
@@ -35,7 +36,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         metrics: `{"dense": row, "ensemble": row}` as in `metrics.json`.
     """
     dense, ensemble = metrics["dense"]["metrics"], metrics["ensemble"]["metrics"]
-    table = Table(title=f"{metrics['dense']['backbone']} on {metrics['dense']['data']}", title_justify="left")
+    title = escape(f"{metrics['dense']['backbone']} on {metrics['dense']['data']}")
+    table = Table(title=title, title_justify="left")
     table.add_column("figure")
     for column in ("dense", f"ensemble of {metrics['ensemble']['members']}"):
         table.add_column(column, justify="right")
@@ -47,7 +49,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         best = None
         if better and None not in values and values[0] != values[1]:
             best = max(values) if better == "higher" else min(values)
-        table.add_row(title, *(_styled(value, value is not None and value == best) for value in values))
+        table.add_row(escape(title), *(_styled(value, value is not None and value == best) for value in values))
     return table
 
 
@@ -57,9 +59,12 @@ def groups_table(graph: GroupGraph) -> Table:
     for column, side in (("group", "left"), ("kind", "left"), ("channels", "right"), ("masked at", "left")):
         table.add_column(column, justify=side)  # type: ignore[arg-type] # rich wants its own Literal
     for group in graph.groups:
-        table.add_row(group.name, group.kind, str(group.width), ", ".join(site.module for site in group.sites))
+        sites = ", ".join(site.module for site in group.sites)
+        table.add_row(escape(group.name), group.kind, str(group.width), escape(sites))
     for whole in graph.left_whole:
-        table.add_row(f"[dim]{whole.name}", "[yellow]left whole", str(whole.width), f"[dim]{whole.reason}")
+        table.add_row(
+            f"[dim]{escape(whole.name)}", "[yellow]left whole", str(whole.width), f"[dim]{escape(whole.reason)}"
+        )
     return table
 
 

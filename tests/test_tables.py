@@ -1,0 +1,70 @@
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from subnet_search.backbones import load_backbone
+from subnet_search.groups import GroupGraph, LeftWhole, find_groups
+from subnet_search.tables import groups_table, metrics_table
+
+
+def printed(table: Table) -> str:
+    console = Console(width=200, color_system="standard", force_terminal=True)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def row(members: int, **figures: float | None) -> dict[str, Any]:
+    return {"backbone": "net", "data": "npz:[x].npz", "members": members, "metrics": figures}
+
+
+def line_of(text: str, title: str) -> str:
+    return next(line for line in text.splitlines() if title in line)
+
+
+BOLD = "\x1b[1m"
+
+
+@pytest.mark.parametrize(("key", "title", "better"), [("cls/Acc", "accuracy", 0), ("cls/NLL", "NLL", 1)])
+def test_the_better_figure_is_bold(key, title, better) -> None:
+    text = printed(metrics_table({"dense": row(1, **{key: 0.75}), "ensemble": row(4, **{key: 0.5})}))
+    values = ["0.7500", "0.5000"]
+    line = line_of(text, title)
+    assert f"{BOLD}{values[better]}" in line
+    assert f"{BOLD}{values[1 - better]}" not in line
+
+
+def test_equal_figures_are_not_bold_and_absent_ones_a_dash() -> None:
+    dense = row(1, **{"cls/Acc": 0.5, "ens/IoU": None, "cal/ECE_TS": None})
+    text = printed(
+        metrics_table({"dense": dense, "ensemble": row(4, **{"cls/Acc": 0.5, "ens/IoU": 0.25, "cal/ECE_TS": None})})
+    )
+    assert f"{BOLD}0.5" not in line_of(text, "accuracy")
+    assert "–" in line_of(text, "mask IoU")
+    assert "ECE, temperature scaled" not in text
+    assert "ensemble of 4" in text
+    assert "net on npz:[x].npz" in text  # the brackets are no markup
+
+
+def test_ood_sets_have_their_rows() -> None:
+    figures = {"ood/svhn/AUROC/msp": 0.9, "ood/svhn/AUROC/mi": None, "ood/svhn/FPR95/msp": 0.1}
+    text = printed(
+        metrics_table({"dense": row(1, **figures), "ensemble": row(2, **{**figures, "ood/svhn/AUROC/mi": 0.8})})
+    )
+    assert "0.9000" in line_of(text, "OOD svhn, AUROC by max probability")
+    assert "0.8000" in line_of(text, "OOD svhn, AUROC by mutual information")
+    assert "FPR95" not in text
+
+
+def test_groups_and_what_is_left_whole_are_listed() -> None:
+    backbone = load_backbone("digits")
+    graph = find_groups(backbone.model, torch.zeros(2, 1, 8, 8))
+    whole = (LeftWhole("stem[0]", 12, "its channels are shuffled [odd]"),)
+    fields = {name: getattr(graph, name) for name in graph.__dataclass_fields__}
+    text = printed(groups_table(GroupGraph(**{**fields, "left_whole": whole})))
+    for group in graph.groups:
+        assert str(group.width) in line_of(text, group.name)
+    assert "its channels are shuffled [odd]" in line_of(text, "stem[0]")
