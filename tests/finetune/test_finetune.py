@@ -1,4 +1,5 @@
 import copy
+import importlib
 import math
 
 import pytest
@@ -191,6 +192,21 @@ def test_a_seed_decides_everything(small, changes):
     other = small.ensemble(3)
     finetune(other, small.data, settings())
     assert not equal(other.state_dict(), ensembles[0].state_dict())
+
+
+def test_augmentation_differs_from_epoch_to_epoch(small, monkeypatch):
+    # the package's attribute of this name is the function, which hides the module
+    loop = importlib.import_module("subnet_search.finetune.finetune")
+    states = []
+
+    def spying(images, kind, generator):
+        states.append(generator.get_state())
+        return loop_augment(images, kind, generator)
+
+    loop_augment = loop.augment
+    monkeypatch.setattr(loop, "augment", spying)
+    finetune(small.ensemble(3), small.data, settings(augment="crop"))
+    assert len({bytes(state.tolist()) for state in states}) == 6  # 2 epochs of 3 steps
 
 
 def test_decorrelation_lowers_the_correlation_of_errors(small):

@@ -2,7 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subnet_search.relevance import RelevanceConfig, score_relevance
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.relevance import RelevanceConfig, score_relevance, singe
+from subnet_search.relevance.sample import member_batches
 
 ROWS = {"even": ("conv1", [0, 2, 4]), "odd": ("conv1", [1, 3]), "conv2": ("conv2", [0, 1, 2, 3]), "fc": ("fc", [0, 1, 2, 3])}  # fmt: skip
 
@@ -58,3 +60,20 @@ def test_frozen_weights_are_scored_all_the_same(tiny):
     got = score_relevance(tiny.ensemble, tiny.data, config).scores
     assert all(torch.equal(got[name], wanted[name]) for name in wanted)
     assert not any(parameter.requires_grad for parameter in tiny.ensemble.parameters())
+
+
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_members_see_the_images_that_they_see_under_the_other_criteria(tiny, monkeypatch, bootstrap):
+    config = RelevanceConfig(criterion="singe", path="joint", nodes=1, samples=3, bootstrap=bootstrap, precision="fp32")
+    seen = []
+
+    def spying(ensemble: SubnetEnsemble, *others):
+        for rows, labels in member_batches(ensemble, *others):
+            seen.append(rows)
+            yield rows, labels
+
+    monkeypatch.setattr(singe, "member_batches", spying)
+    score_relevance(tiny.ensemble, tiny.data, config)
+    ((wanted, _),) = member_batches(tiny.ensemble, tiny.data, config, 3)
+    assert torch.equal(torch.cat(seen), wanted)
+    assert torch.equal(wanted[:3], wanted[3:]) is not bootstrap
