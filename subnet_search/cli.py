@@ -26,8 +26,8 @@ from subnet_search.tables import groups_table, metrics_table
 
 DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as one that knows when it does not know."
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False, highlight=False)  # names of data such as digits:train: are no emoji
+errors = Console(stderr=True, emoji=False, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,7 +95,8 @@ def _run(config: RunConfig, until: Stage) -> None:
         console.print(metrics_table(result.metrics))
     elif result.masks:
         console.print(f"{result.masks.algorithm}: mean IoU of the members {result.masks.mean_iou():.3f}")
-    console.print(f"in {escape(str(result.folder.path))}")
+    exported = f", the ensemble in {result.folder.ensemble}" if result.folder.ensemble.exists() else ""
+    console.print(escape(f"in {result.folder.path}{exported}"))
 
 
 def _inspect(
@@ -134,7 +135,7 @@ def _predict(
 
 def _progress() -> Progress:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
