@@ -129,8 +129,8 @@ def test_commands_take_the_settings_of_the_folder(tmp_path, capsys) -> None:
 
 def test_a_kept_fraction_takes_the_place_of_the_budget(tmp_path, refuses) -> None:
     out = tmp_path / "run"
-    refuses(["search", "--out", str(out), "--keep", "0.5", *TINY], "expected exactly one of them", tmp_path)
-    cli.main(["search", "--out", str(out), "--keep", "0.5", "--budget", "None", *TINY])
+    refuses(["search", "--out", str(out), "--keep", "0.5", "--budget", "1.0", *TINY], "expected one of them", tmp_path)
+    cli.main(["search", "--out", str(out), "--keep", "0.5", *TINY])
     assert json.loads((out / "config.json").read_text())["budget"]["keep"] == 0.5
 
 

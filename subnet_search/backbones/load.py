@@ -133,6 +133,8 @@ def _card(
     """Returns the card of the network: the given or the built-in one, changed by what is given besides."""
     if card is None:
         card = _built_in_card(name) if name in BUILT_IN else None
+    if name not in BUILT_IN and ":" not in name:
+        raise SubnetSearchError(f"no backbone {name!r}, expected {', '.join(BUILT_IN)} or module:callable")
     if card is None and (input_shape is None or classes is None):
         raise SubnetSearchError(
             f"backbone {name!r} is not built in ({', '.join(BUILT_IN)}), so its input_shape and classes are needed, "

@@ -70,8 +70,12 @@ def export_ensemble(
 def _memory_format(network: nn.Module) -> MemoryFormat:
     """Tells how convolutions lie in memory: the order of their sums, and so the last bits, depends on it."""
     last = any(
-        # strides decide, as a 1 × 1 kernel is contiguous in both ways
-        p.ndim == 4 and p.stride(3) > 1 and p.is_contiguous(memory_format=torch.channels_last)
+        # strides decide, as a 1 × 1 kernel or one of a single input channel is contiguous in both ways
+        p.ndim == 4
+        and (
+            (p.stride(3) > 1 and p.is_contiguous(memory_format=torch.channels_last))
+            or (p.stride(1) == 1 and p.shape[2] * p.shape[3] > 1)
+        )
         for p in network.parameters()
     )
     return "channels_last" if last else "contiguous"

@@ -70,13 +70,18 @@ def finetune(
 
     Raises:
         SubnetSearchError: where the loss stops being finite, a teacher is missing, labels are outside the classes,
-            there are fewer images than members to split them over, or the checkpoint belongs to another run.
+            there are fewer images than members to split them over, the checkpoint belongs to another run, or there is
+            more than one process.
     """
     config = config or FinetuneConfig()
     accelerator = accelerator or Accelerator()
     if config.distill > 0 and teacher is None:
         raise SubnetSearchError(
             "finetune.distill is positive, so the dense network is needed as teacher; pass teacher="
+        )
+    if accelerator.num_processes > 1:
+        raise SubnetSearchError(
+            f"fine-tuning on {accelerator.num_processes} processes is not supported: each would train on all images; start one process"
         )
     images = length(dataset)
     steps = steps_of_epoch(config, images, ensemble.members)
@@ -108,16 +113,7 @@ def finetune(
         model.train()
         total = torch.zeros((), device=device)
         for rows, labels in _rows_of_epoch(ensemble, dataset, config, epoch, images, device):
-            rows = rows.to(memory_format=memory)
-            with autocast(device, config.precision):
-                logits = model(rows, repeat=False)
-                with torch.no_grad():
-                    guide = (
-                        teacher(rows).unflatten(0, (ensemble.members, -1))
-                        if teacher is not None and config.distill > 0
-                        else None
-                    )
-            loss = loss_of(logits, labels, guide, config)
+            loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config)
             accelerator.backward(loss)
             optimizer.step()
             schedule.step()
@@ -155,15 +151,39 @@ def _rows_of_epoch(
     images: int,
     device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields prepared member-major rows `[member * row, ...]` and labels `[member, row]` of each step."""
+    """Yields prepared images and labels of each step.
+
+    Member-major rows `[member * row, ...]` with labels `[member, row]`; where all members see the same images, these
+    once, `[row, ...]` and `[1, row]`, so that they are read and changed once and the members answer to the same.
+    """
     order = order_of_epoch(config, images, ensemble.members, epoch)
+    if _shared(config):
+        order = order[:, :1]
     changes = torch.Generator().manual_seed(15_485_863 * config.seed + epoch)
     for rows, labels in batches(dataset, order[0].numel(), order.flatten()):
         check_labels(labels, ensemble.graph.classes, "finetune")
         if int(labels.min()) < 0:
             raise SubnetSearchError("finetune: some images have no label (−1), expected labels for all of them")
         changed = augment(rows, config.augment, changes).to(device, non_blocking=True)
-        yield ensemble.card.prepare(changed), labels.to(device).view(ensemble.members, -1)
+        yield ensemble.card.prepare(changed), labels.to(device).view(order.shape[1], -1)
+
+
+def _shared(config: FinetuneConfig) -> bool:
+    """Whether all members see the same images in a step."""
+    return config.mode == "repeat" and not config.bagging
+
+
+def _loss_of_step(
+    model: nn.Module, teacher: nn.Module | None, rows: Tensor, labels: Tensor, config: FinetuneConfig
+) -> Tensor:
+    """Runs the members, and the teacher where there is distillation, on the images of a step."""
+    with autocast(rows.device, config.precision):
+        logits = model(rows, repeat=_shared(config))
+        guide = None
+        if teacher is not None and config.distill > 0:
+            with torch.no_grad():
+                guide = teacher(rows).unflatten(0, (len(labels), -1)).expand_as(logits)
+    return loss_of(logits, labels.expand(len(logits), -1), guide, config)
 
 
 def _optimizer(ensemble: SubnetEnsemble, config: FinetuneConfig) -> torch.optim.Optimizer:

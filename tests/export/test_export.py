@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
 
+from subnet_search.backbones import Card
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
-from subnet_search.export import FORMAT, export, export_ensemble, read_manifest
+from subnet_search.export import FORMAT, export, export_ensemble, load_ensemble, read_manifest
+from subnet_search.groups import find_groups
+from subnet_search.masks import full_masks
 
 
 @pytest.fixture
@@ -112,3 +116,24 @@ def test_the_ensemble_stays_as_it_is(tmp_path, plain) -> None:
     for name, value in ensemble.state_dict().items():
         assert value.data_ptr() == before[name][0].data_ptr()
         assert torch.equal(value, before[name][1])
+
+
+def test_one_grey_convolution_in_channels_last_is_reloaded_bit_for_bit(tmp_path) -> None:
+    class Grey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 6, 3, padding=1)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(torch.relu(self.conv(x)).mean(dim=(2, 3)))
+            return out
+
+    network = Grey().eval()
+    graph = find_groups(network, torch.zeros(1, 1, 8, 8))
+    card = Card("grey", (1, 8, 8), ("a", "b", "c"))
+    ensemble = SubnetEnsemble(network, graph, full_masks(graph.widths, 2), card).to(memory_format=torch.channels_last)
+    loaded = load_ensemble(export_ensemble(ensemble, tmp_path / "grey"), network)
+    assert read_manifest(tmp_path / "grey").memory_format == "channels_last"
+    x = torch.randn(5, 1, 8, 8)
+    assert torch.equal(loaded(x), ensemble(x))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 
 from subnet_search.backbones import load_backbone
@@ -91,8 +92,8 @@ def test_samples_are_counted_for_each_member_that_saw_them(small, mode):
             return super().__getitems__(indices)
 
     history = finetune(small.ensemble(3), Counting(small.data.images, small.data.labels), settings(mode=mode))
-    assert history.samples_seen == len(seen)
-    assert len(seen) == 2 * (36 if mode == "split" else 3 * 36)
+    assert history.samples_seen == 2 * (36 if mode == "split" else 3 * 36)
+    assert len(seen) == 2 * 36  # in `repeat` read once, for all members
     assert len(history.losses) == len(history.seconds) == 2
 
 
@@ -266,3 +267,21 @@ def test_a_loss_that_is_not_finite_stops_the_training(small, tmp_path):
     ):
         finetune(ensemble, small.data, QUICK, checkpoint=tmp_path / "state.pt")
     assert not (tmp_path / "state.pt").exists()
+
+
+def test_more_than_one_process_is_refused(small):
+    class TwoProcesses(Accelerator):
+        num_processes = 2
+
+    with pytest.raises(SubnetSearchError, match="2 processes is not supported"):
+        finetune(small.ensemble(), small.data, settings(), accelerator=TwoProcesses())
+
+
+def test_members_in_repeat_answer_to_the_same_changed_images(small):
+    ensemble, seen = small.ensemble(2), []
+    ensemble.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    finetune(ensemble, small.data, settings(mode="repeat", epochs=1, augment="crop-flip"))
+    assert seen
+    for rows in seen:
+        first, second = rows.unflatten(0, (2, -1))
+        torch.testing.assert_close(first, second, rtol=0, atol=0)

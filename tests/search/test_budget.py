@@ -120,8 +120,7 @@ def test_what_does_not_fit_is_an_error(groups: tuple, members: int, config: Budg
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"keep": 0.5}, "exactly one"),
-        ({"budget": None}, "exactly one"),
+        ({"budget": 2.0, "keep": 0.5}, "expected one of them"),
         ({"budget": None, "keep": 0.0}, r"\(0, 1\]"),
         ({"budget": None, "keep": 1.1}, r"\(0, 1\]"),
         ({"budget": 0.0}, "positive"),
@@ -133,6 +132,11 @@ def test_what_does_not_fit_is_an_error(groups: tuple, members: int, config: Budg
 def test_settings_that_cannot_be_are_an_error(settings: dict, message: str) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         BudgetConfig(**settings)
+
+
+def test_the_budget_is_two_where_nothing_is_said() -> None:
+    assert BudgetConfig().budget == 2.0
+    assert BudgetConfig(keep=0.5).budget is None
 
 
 def test_a_real_network_gets_the_same_widths_for_all_members_within_the_budget() -> None:
