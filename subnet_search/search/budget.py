@@ -13,9 +13,6 @@ from subnet_search.groups import ChannelGroup, GroupGraph, macs
 
 Spread = Literal["inner", "uniform"]
 
-DEFAULT_BUDGET = 2.0
-"""Half of the channels inside the blocks for each of four members."""
-
 BISECTIONS = 50  # halvings of the kept fraction: below the resolution of any real width
 
 
@@ -24,7 +21,7 @@ class BudgetConfig:
     """How much the ensemble may cost, and where it is saved.
 
     Attributes:
-        budget: MACs of the whole ensemble / MACs of the dense network, above 0; 2.0 where `keep` is not given either.
+        budget: MACs of the whole ensemble / MACs of the dense network, above 0; None where `keep` is given.
         keep: Kept fraction of the channels of each thinned group, in (0, 1], rounded down but never below
             `min_width`; takes the place of `budget`.
         spread: `inner` thins the channels inside blocks first (streams stay whole; with a budget that the inner
@@ -32,21 +29,19 @@ class BudgetConfig:
         min_width: The fewest channels of a group that a member keeps, at least 1.
 
     Raises:
-        SubnetSearchError: where both `budget` and `keep` are given, or a value is outside its range.
+        SubnetSearchError: where neither `budget` nor `keep` is given, or a value is outside its range.
     """
 
-    budget: float | None = None
+    budget: float | None = 2.0
     keep: float | None = None
     spread: Spread = "inner"
     min_width: int = 1
 
     def __post_init__(self) -> None:
-        if self.budget is not None and self.keep is not None:
-            raise SubnetSearchError(
-                f"got budget {self.budget} and keep {self.keep}, expected one of them; leave the other one out"
-            )
-        if self.keep is None and self.budget is None:
-            object.__setattr__(self, "budget", DEFAULT_BUDGET)
+        if self.keep is not None:
+            object.__setattr__(self, "budget", None)
+        elif self.budget is None:
+            raise SubnetSearchError("got neither budget nor keep, expected one of them")
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise SubnetSearchError(
                 f"budget is {self.budget}, expected a positive number: MACs of the ensemble / MACs of the dense network"

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_an_error(groups: tuple, members: int, config: Budg
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"budget": 2.0, "keep": 0.5}, "expected one of them"),
+        ({"budget": None}, "expected one of them"),
         ({"budget": None, "keep": 0.0}, r"\(0, 1\]"),
         ({"budget": None, "keep": 1.1}, r"\(0, 1\]"),
         ({"budget": 0.0}, "positive"),
@@ -134,7 +134,7 @@ def test_settings_that_cannot_be_are_an_error(settings: dict, message: str) -> N
         BudgetConfig(**settings)
 
 
-def test_the_budget_is_two_where_nothing_is_said() -> None:
+def test_a_kept_fraction_takes_the_place_of_the_budget() -> None:
     assert BudgetConfig().budget == 2.0
     assert BudgetConfig(keep=0.5).budget is None
 
