@@ -69,9 +69,6 @@ def state_of_digits() -> dict[str, torch.Tensor]:
     return dict(load_backbone("digits").model.state_dict())
 
 
-# What a new user tries first
-
-
 def test_help_names_the_commands(capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--help"])
