@@ -38,6 +38,8 @@ class Grid:
         seeds: Seeds.
         epochs: Epochs of fine-tuning, 45,000 images each, `split` among the members.
         members: Number of members K.
+        distill: Share of the loss that is distillation from the dense network; where it is positive, the rows are
+            those of the method `METHOD+distill`.
     """
 
     backbone: str = "resnet20"
@@ -46,13 +48,14 @@ class Grid:
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 10
     members: int = 4
+    distill: float = 0.0
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
     """Returns the settings of one cell; everything but masks, budget and seed is the same in all of them."""
     search = SearchConfig() if method == "search" else SearchConfig(algorithm=method)  # type: ignore[arg-type] # checked
     return RunConfig(
-        out=RUNS / f"{grid.backbone}-{method}-{budget}-{grid.epochs}-{seed}",
+        out=RUNS / f"{grid.backbone}-{_key(grid, method)}-{budget}-{grid.epochs}-{seed}",
         members=grid.members,
         seed=seed,
         network=BackboneConfig(grid.backbone, cifar.weights(grid.backbone)),
@@ -64,7 +67,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
         ),
         budget=BudgetConfig(budget=budget),
         search=search,
-        finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip"),
+        finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip", distill=grid.distill),
         evaluate=EvaluateConfig(precision="auto"),
     )
 
@@ -75,9 +78,10 @@ def main(grid: Grid) -> None:
     for seed in grid.seeds:
         for budget in grid.budgets:
             for method in grid.methods:
-                if _done(grid, method, budget, seed):
+                key = _key(grid, method)
+                if _done(grid, key, budget, seed):
                     continue
-                console.print(f"{grid.backbone} {method} budget {budget} seed {seed}")
+                console.print(f"{grid.backbone} {key} budget {budget} seed {seed}")
                 with Progress(console=console) as progress:
                     result = subnet_search.run(
                         settings(grid, method, budget, seed), until="evaluate", progress=progress
@@ -85,7 +89,11 @@ def main(grid: Grid) -> None:
                 found = json.loads(json.dumps(dict(result.metrics)))
                 if not _done(grid, "dense", None, seed):
                     rows.append("main_job", _public(found["dense"], "dense", seed))
-                rows.append("main_job", _public(found["ensemble"], method, seed))
+                rows.append("main_job", _public(found["ensemble"], key, seed))
+
+
+def _key(grid: Grid, method: str) -> str:
+    return f"{method}+distill" if grid.distill else method
 
 
 def _public(row: dict[str, object], method: str, seed: int) -> dict[str, object]:
