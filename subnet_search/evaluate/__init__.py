@@ -1,5 +1,6 @@
-"""Figures of a network: accuracy, calibration, selective prediction, OOD detection, diversity and cost."""
+"""Figures of a network: accuracy, calibration, selective prediction, OOD detection, shift, diversity and cost."""
 
+from subnet_search.evaluate.curves import Reliability, RiskCoverage, reliability, risk_coverage
 from subnet_search.evaluate.evaluate import EvaluateConfig, evaluate
 from subnet_search.evaluate.outputs import Outputs, predict_dataset
 from subnet_search.evaluate.row import check_row, result_row, row_line
@@ -7,9 +8,13 @@ from subnet_search.evaluate.row import check_row, result_row, row_line
 __all__ = [
     "EvaluateConfig",
     "Outputs",
+    "Reliability",
+    "RiskCoverage",
     "check_row",
     "evaluate",
     "predict_dataset",
+    "reliability",
     "result_row",
+    "risk_coverage",
     "row_line",
 ]

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from subnet_search.evaluate.classification import SMALLEST, check
-
-BELOW_ONE = 1.0 - 2.0**-24
-"""The largest float32 below 1: torchmetrics puts a confidence of exactly 1 in a bin of its own."""
 
 COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature: on a validation set without errors the likelihood would drive it to 0."""
 
 
-def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Mean over the samples of |accuracy − confidence| of their bin, top label (Guo et al. 2017, eq. 3).
+BINS = 15
+"""Bins of the confidence in [0, 1], as usual since Guo et al. (2017)."""
 
-    Bins have equal width, closed below: [0, 1/15), ..., [14/15, 1]. Computed by torchmetrics, in float32.
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Mean over the samples of |accuracy − confidence| of their bin, top label (Guo et al. 2017, eq. 3).
 
     Args:
         probabilities: `[sample, class]`.
         labels: int64 `[sample]`.
-        bins: Number of bins.
+        bins: Number of bins, see `confidence_bins`.
 
     Returns:
         In [0, 1], lower is better.
@@ -34,10 +34,29 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     Raises:
         SubnetSearchError: for wrong shapes, no samples or labels outside the classes.
     """
+    _, confidence, right = confidence_bins(probabilities, labels, bins)
+    return float(np.abs(right - confidence).sum() / len(labels))
+
+
+def confidence_bins(
+    probabilities: Tensor, labels: Tensor, bins: int = BINS
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Sorts the samples by the confidence in their top label, which is what ECE and reliability diagrams are made of.
+
+    The bins have equal width and are closed below, the last one on both sides: [0, 1/15), ..., [14/15, 1]. Other
+    arguments and errors as in `expected_calibration_error`.
+
+    Returns:
+        For each bin, `[bin]`: the number of samples, the sum of their confidences, and how many of them are right.
+    """
     check(probabilities, labels)
-    inside = probabilities.clamp(0.0, BELOW_ONE)  # outside [0, 1], by rounding, torchmetrics would take a softmax
-    error = multiclass_calibration_error(inside, labels, probabilities.shape[1], bins, "l1", validate_args=False)
-    return float(error)
+    top, predicted = probabilities.double().max(dim=1)
+    inside = top.clamp(0.0, 1.0).cpu().numpy()  # rounding may leave [0, 1], outside of which nothing is counted
+    right = (predicted == labels).cpu().numpy()
+    samples, _ = np.histogram(inside, bins, (0.0, 1.0))
+    confidence, _ = np.histogram(inside, bins, (0.0, 1.0), weights=inside)
+    hits, _ = np.histogram(inside[right], bins, (0.0, 1.0))
+    return samples, confidence, hits
 
 
 def scale(probabilities: Tensor, temperature: float) -> Tensor:

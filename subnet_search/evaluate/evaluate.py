@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.backbones.card import Card
-from subnet_search.data.batches import batches
+from subnet_search.data.batches import batches, length
+from subnet_search.data.corrupt import check_picture
 from subnet_search.device import Precision
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.cost import latency_ms, unique_parameters
 from subnet_search.evaluate.figures import aleatoric_figures, diversity_figures, ood_set_figures, prediction_figures
 from subnet_search.evaluate.keys import FIXED_KEYS
 from subnet_search.evaluate.outputs import Outputs, device_of, predict_dataset
+from subnet_search.evaluate.shift import shift_figures
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,18 @@ class EvaluateConfig:
         precision: Of the forward passes. fp32 by default, so that figures of different devices compare.
         latency_batch: Samples in the batch whose forward pass is timed.
         latency_repeats: Timed passes, of which the median counts; 0 measures no latency.
+        shift_samples: Of how many test images, the first ones, all corruptions are made at all severities: 25 passes
+            over so many images. 0 computes no figures under shift.
     """
 
     batch_size: int = 256
     precision: Precision = "fp32"
     latency_batch: int = 64
     latency_repeats: int = 10
+    shift_samples: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("latency_batch", 1), ("latency_repeats", 0)):
+        for name, least in (("batch_size", 1), ("latency_batch", 1), ("latency_repeats", 0), ("shift_samples", 0)):
             if getattr(self, name) < least:
                 raise SubnetSearchError(f"evaluate.{name} is {getattr(self, name)}, expected at least {least}")
 
@@ -55,6 +60,7 @@ def evaluate(
     dense_macs: int | None = None,
     iou: float | None = None,
     human_counts: Tensor | None = None,
+    tested: Outputs | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float | None]:
     """Computes all figures of a network on the device where it is, as fractions and not per cent.
@@ -70,25 +76,34 @@ def evaluate(
         dense_macs: Those of the dense network.
         iou: Mean intersection over union of the members' masks.
         human_counts: Human labels of the test set, `[sample, class]`, in its order.
+        tested: What `predict_dataset` gave for this network and `test`, where it is known already, so that the same
+            pass can serve curves as well; None makes that pass.
         progress: Bar to report to.
 
     Returns:
-        Every key of `keys.FIXED_KEYS`, and nine `ood/NAME/...` for each OOD set; None where a figure is absent.
+        Every key of `keys.FIXED_KEYS`, and nine `ood/NAME/...` for each OOD set; with `shift_samples`, the 75 `shift/...`
+        as well. None where a figure is absent.
 
     Raises:
-        SubnetSearchError: for an empty set, unlabelled test samples, logits that are not finite or have another
-            shape than above, or costs and overlaps that cannot be.
+        SubnetSearchError: for an empty set, unlabelled test samples, outputs of another test set, corruption of what are no pictures, logits
+            that are not finite or have another shape than above, or costs and overlaps that cannot be.
     """
     config = config or EvaluateConfig()
     if iou is not None and not 0.0 <= iou <= 1.0:
         raise SubnetSearchError(f"iou is {iou}, expected a number in [0, 1] or None")
     if min(value for value in (macs, dense_macs, 1) if value is not None) < 1:
         raise SubnetSearchError(f"macs is {macs} and dense_macs {dense_macs}, expected positive numbers or None")
+    if tested is not None and len(tested.labels) != length(test):
+        raise SubnetSearchError(
+            f"tested has outputs of {len(tested.labels)} samples, the test set has {length(test)}; give what predict_dataset returned for this test set"
+        )
+    if config.shift_samples:
+        check_picture(card.input_shape, f"network {card.name!r}")
 
     def outputs(dataset: Dataset[Any], stage: str) -> Outputs:
         return predict_dataset(network, dataset, card, config.batch_size, config.precision, progress, stage)
 
-    tested = outputs(test, "test")
+    tested = outputs(test, "test") if tested is None else tested
     validated = None if validation is None else outputs(validation, "validation")
     found: dict[str, float | None] = dict.fromkeys(FIXED_KEYS)
     found |= prediction_figures(tested, validated)
@@ -96,6 +111,8 @@ def evaluate(
     found |= diversity_figures(tested, iou)
     for name, dataset in (ood or {}).items():
         found |= ood_set_figures(tested, outputs(dataset, f"OOD set {name!r}"), name)
+    if config.shift_samples:
+        found |= shift_figures(test, config.shift_samples, outputs, progress)
     found["cplx/MACs"] = macs
     found["cplx/MACsRatio"] = macs / dense_macs if macs is not None and dense_macs is not None else None
     found["cplx/Params"] = unique_parameters(network)

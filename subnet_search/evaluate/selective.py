@@ -28,11 +28,22 @@ def aurc(confidence: Tensor, errors: Tensor) -> float:
     Raises:
         SubnetSearchError: for wrong shapes, no samples or confidences that are not finite; so do all figures here.
     """
+    return float(np.mean(expected_risks(confidence, errors)))
+
+
+def expected_risks(confidence: Tensor, errors: Tensor) -> NDArray[np.float64]:
+    """The risk-coverage curve: the error rate among the n most confident samples, for every n.
+
+    Its mean is `aurc`, which says what ties do. Arguments as there.
+
+    Returns:
+        `[sample]`, for n = 1 to the number of samples, each in [0, 1].
+    """
     sizes, wrong = _by_confidence(confidence, errors)
     position = np.arange(1, sizes.sum() + 1)
     before = np.repeat(np.cumsum(sizes) - sizes, sizes)
     expected = np.repeat(np.cumsum(wrong) - wrong, sizes) + (position - before) * np.repeat(wrong / sizes, sizes)
-    return float(np.mean(expected / position))
+    return np.asarray(expected / position)
 
 
 def augrc(confidence: Tensor, errors: Tensor) -> float:

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
 
-from subnet_search.evaluate.calibration import expected_calibration_error, fit_temperature, scale
+from subnet_search.evaluate.calibration import confidence_bins, expected_calibration_error, fit_temperature, scale
 from subnet_search.evaluate.classification import negative_log_likelihood
 
 
@@ -44,6 +45,17 @@ def test_a_confidence_of_one_belongs_to_the_last_bin() -> None:
     assert expected_calibration_error(binary([1.0, 0.95]), torch.tensor([1, 0])) == pytest.approx(0.475, abs=1e-6)
 
 
+def test_bins_by_hand() -> None:
+    # bins of a half: 0.5 belongs to the upper one, and so does what rounding left above 1
+    labels = torch.tensor([0, 0, 1, 0])
+    probabilities = torch.tensor(
+        [[0.4, 0.3, 0.3], [0.5, 0.4, 0.1], [0.75, 0.25, 0.0], [1.0 + 1e-12, 0.0, 0.0]]
+    ).double()
+    samples, confidence, right = confidence_bins(probabilities, labels, 2)
+    assert (samples.tolist(), right.tolist()) == ([1, 3], [1, 2])
+    assert confidence.tolist() == pytest.approx([0.4, 2.25])
+
+
 def test_rounding_above_one_is_no_logit() -> None:
     probabilities = torch.tensor([[1.0 + 1e-12, 0.0]], dtype=torch.float64)
     assert expected_calibration_error(probabilities, torch.tensor([0])) == pytest.approx(0.0, abs=1e-6)
@@ -56,7 +68,9 @@ def test_equals_its_naive_twin(seed: int, bins: int) -> None:
     probabilities = (3 * torch.randn(200, 5, generator=generator, dtype=torch.float64)).softmax(dim=1)
     labels = torch.randint(0, 5, (200,), generator=generator)
     ours = expected_calibration_error(probabilities, labels, bins)
-    assert ours == pytest.approx(naive_ece(probabilities, labels, bins), abs=1e-5)
+    assert ours == pytest.approx(naive_ece(probabilities, labels, bins), abs=1e-12)
+    theirs = multiclass_calibration_error(probabilities.float(), labels, 5, bins, "l1")
+    assert ours == pytest.approx(float(theirs), abs=1e-5)
 
 
 def test_temperature_by_hand() -> None:

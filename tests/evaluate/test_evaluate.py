@@ -16,7 +16,8 @@ from subnet_search.evaluate.figures import (
     ood_set_figures,
     prediction_figures,
 )
-from subnet_search.evaluate.outputs import Outputs
+from subnet_search.evaluate.keys import is_key
+from subnet_search.evaluate.outputs import Outputs, predict_dataset
 
 CARD = Card("toy", (1, 2, 2), ("a", "b", "c"))
 QUICK = EvaluateConfig(batch_size=16, latency_batch=4, latency_repeats=1)
@@ -83,6 +84,37 @@ def test_what_was_not_given_is_absent() -> None:
     given_only = {"cls/NLL_TS", "cal/ECE_TS", "aleatoric/Spearman", "ens/IoU"}
     assert absent == given_only | {"cplx/MACs", "cplx/MACsRatio", "cplx/LatencyMs"}
     assert set(found) == DOCUMENTED
+
+
+def test_shift_adds_its_keys_and_changes_no_other() -> None:
+    options = {"card": CARD, "test": dataset(50, 0), "validation": dataset(40, 1), "macs": 12}
+    plain = evaluate(Heads(2), config=EvaluateConfig(latency_repeats=0), **options)
+    shifted = evaluate(Heads(2), config=EvaluateConfig(latency_repeats=0, shift_samples=20), **options)
+    added = set(shifted) - set(plain)
+    assert len(added) == 75
+    assert all(key.startswith("shift/") and is_key(key) and shifted[key] is not None for key in added)
+    assert {key: shifted[key] for key in plain} == plain
+
+
+def test_a_pass_that_was_made_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, test, config = Heads(2), dataset(50, 0), EvaluateConfig(latency_repeats=0)
+    expected = evaluate(network, card=CARD, test=test, config=config)
+    tested = predict_dataset(network, test, CARD)
+    monkeypatch.setattr(network, "forward", lambda _: pytest.fail("another pass"))
+    assert evaluate(network, card=CARD, test=test, config=config, tested=tested) == expected
+
+
+def test_outputs_of_another_test_set_are_refused() -> None:
+    with pytest.raises(SubnetSearchError, match="tested has outputs of 5 samples, the test set has 8; give what"):
+        evaluate(Heads(2), card=CARD, test=dataset(8, 0), config=QUICK, tested=random_outputs(2, 5, 3))
+
+
+def test_what_is_no_picture_is_refused_before_any_pass() -> None:
+    network = Heads(2)
+    network.forward = lambda _: pytest.fail("a pass")  # type: ignore[method-assign, assignment]
+    card = Card("toy", (2, 2, 1), ("a", "b", "c"))
+    with pytest.raises(SubnetSearchError, match=r"'toy': samples have shape \(2, 2, 1\), only pictures"):
+        evaluate(network, card=card, test=dataset(8, 0), config=EvaluateConfig(shift_samples=4))
 
 
 def test_one_member_equals_the_single_network_in_every_figure() -> None:
@@ -173,3 +205,5 @@ def test_impossible_costs_are_refused() -> None:
         evaluate(Heads(2), card=CARD, test=dataset(8, 0), dense_macs=0)
     with pytest.raises(SubnetSearchError, match=r"evaluate\.batch_size is 0, expected at least 1"):
         EvaluateConfig(batch_size=0)
+    with pytest.raises(SubnetSearchError, match=r"evaluate\.shift_samples is -1, expected at least 0"):
+        EvaluateConfig(shift_samples=-1)

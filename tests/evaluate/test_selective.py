@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate.selective import augrc, aurc, coverage_at_risk, error_auroc
+from subnet_search.evaluate.selective import augrc, aurc, coverage_at_risk, error_auroc, expected_risks
 
 RIGHT, WRONG = False, True
 
@@ -43,6 +43,12 @@ def test_aurc_of_a_tie_by_hand() -> None:
 def test_aurc_is_the_mean_over_the_orders_of_ties(samples: list[tuple[int, bool]]) -> None:
     confidence, errors = [float(c) for c, _ in samples], [e for _, e in samples]
     assert figures(aurc, confidence, errors) == pytest.approx(naive_aurc(confidence, errors))
+
+
+def test_risks_by_hand() -> None:
+    # the tie brings half an error a sample
+    found = figures(expected_risks, [0.9, 0.8, 0.8], [RIGHT, RIGHT, WRONG])
+    assert found.tolist() == pytest.approx([0, 1 / 4, 1 / 3])
 
 
 def test_augrc_by_hand() -> None:
