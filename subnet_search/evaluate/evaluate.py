@@ -81,12 +81,13 @@ def evaluate(
         progress: Bar to report to.
 
     Returns:
-        Every key of `keys.FIXED_KEYS`, and nine `ood/NAME/...` for each OOD set; with `shift_samples`, the 75 `shift/...`
-        as well. None where a figure is absent.
+        Every key of `keys.FIXED_KEYS`, nine `ood/NAME/...` for each OOD set, and 75 `shift/...` where
+        `config.shift_samples` is not 0; None where a figure is absent.
 
     Raises:
-        SubnetSearchError: for an empty set, unlabelled test samples, outputs of another test set, corruption of what are no pictures, logits
-            that are not finite or have another shape than above, or costs and overlaps that cannot be.
+        SubnetSearchError: for an empty set, unlabelled test samples, outputs of another test set, shift figures of what
+            are no pictures, logits that are not finite or have another shape than above, or costs and overlaps that
+            cannot be.
     """
     config = config or EvaluateConfig()
     if iou is not None and not 0.0 <= iou <= 1.0:
