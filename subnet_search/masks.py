@@ -23,16 +23,19 @@ class MaskSet:
         algorithm: Name of the search algorithm that made it.
         seed: Seed it was made with.
         notes: What the algorithm tells of its run (objective, certificate, settings): plain JSON values.
+        depth: Site of a residual branch → bool `[member]`, true where the member keeps the branch; branches that are
+            not named are kept by all.
 
     Raises:
-        SubnetSearchError: where a mask is not a bool matrix, the numbers of members differ, or a member keeps
-            no channel of some group.
+        SubnetSearchError: where a mask is not a bool matrix (of a branch: vector), the numbers of members differ, or a
+            member keeps no channel of some group.
     """
 
     masks: Mapping[str, Tensor]
     algorithm: str
     seed: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
+    depth: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         frozen: dict[str, Tensor] = {}
@@ -52,6 +55,13 @@ class MaskSet:
             raise SubnetSearchError(
                 f"masks disagree on the number of members: {shapes}; expected one number for all groups"
             )
+        for name, kept in self.depth.items():
+            if kept.dtype != torch.bool or tuple(kept.shape) != (self.members,):
+                raise SubnetSearchError(
+                    f"depth mask of branch {name!r}: got {kept.dtype} of shape {tuple(kept.shape)}, expected torch.bool [{self.members}]"
+                )
+        whole = {name: kept.detach().clone().cpu() for name, kept in self.depth.items() if not kept.all()}
+        object.__setattr__(self, "depth", MappingProxyType(whole))
         object.__setattr__(self, "masks", MappingProxyType(frozen))
         object.__setattr__(self, "notes", MappingProxyType(dict(self.notes)))
 
@@ -95,6 +105,10 @@ class MaskSet:
             return 1.0
         return float(self.iou()[torch.triu(torch.ones(self.members, self.members), diagonal=1) > 0].mean())
 
+    def left_out(self, member: int) -> tuple[str, ...]:
+        """Returns the sites of the residual branches that a member leaves out."""
+        return tuple(name for name, kept in self.depth.items() if not kept[member])
+
     def digest(self) -> str:
         """Returns the SHA-256 of names, shapes and bits: equal exactly where the masks are equal."""
         sha = hashlib.sha256()
@@ -102,6 +116,8 @@ class MaskSet:
             mask = self.masks[name]
             sha.update(f"{name}:{tuple(mask.shape)}:".encode())
             sha.update(mask.to(torch.uint8).contiguous().numpy().tobytes())
+        for name in sorted(self.depth):
+            sha.update(f"branch {name}:".encode() + self.depth[name].to(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
 
 

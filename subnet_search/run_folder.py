@@ -161,13 +161,17 @@ class RunFolder:
 
     def save_masks(self, masks: MaskSet) -> None:
         """Keeps the masks."""
-        notes = {"algorithm": masks.algorithm, "seed": masks.seed, "notes": dict(masks.notes)}
+        depth = {name: kept.tolist() for name, kept in masks.depth.items()}
+        notes = {"algorithm": masks.algorithm, "seed": masks.seed, "notes": dict(masks.notes), "depth": depth}
         _write(self.path / MASKS, dict(masks.masks), notes)
 
     def masks(self) -> MaskSet | None:
         """Returns the masks, or None where the search has not been run."""
         found = _read(self.path / MASKS)
-        return None if found is None else MaskSet(found[0], **found[1])
+        if found is None:
+            return None
+        depth = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in found[1].pop("depth").items()}
+        return MaskSet(found[0], **found[1], depth=depth)
 
     def metrics(self, config: RunConfig) -> dict[str, Any] | None:
         """Returns the figures, or None where there are none for these settings."""

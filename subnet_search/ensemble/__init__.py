@@ -1,6 +1,7 @@
 """One network made of K subnetworks."""
 
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.recalibrate import recalibrate
 from subnet_search.ensemble.subnet_ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.ensemble.uncertainty import Uncertainty, decompose
@@ -10,6 +11,7 @@ __all__ = [
     "MemberLinear",
     "MemberMask",
     "MemberNorm",
+    "Predictor",
     "SubnetEnsemble",
     "Uncertainty",
     "decompose",

@@ -22,11 +22,13 @@ class MemberNorm(_BatchNorm):
     Args:
         norm: The normalisation layer of the dense network; its parameters and statistics are copied to each member.
         mask: bool `[member, channel]`, true where the member keeps the channel.
+        kept: bool `[member]`, true where the member keeps the residual branch that ends here; None where none does.
     """
 
     mask: Tensor
+    kept: Tensor | None
 
-    def __init__(self, norm: _BatchNorm, mask: Tensor) -> None:
+    def __init__(self, norm: _BatchNorm, mask: Tensor, kept: Tensor | None = None) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         self.members = mask.shape[0]
         if norm.affine:
@@ -38,6 +40,7 @@ class MemberNorm(_BatchNorm):
             # a cumulative average (momentum=None) goes on where the dense network's has stopped
             self.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
         self.register_buffer("mask", mask.to(_device(norm), copy=True))
+        self.register_buffer("kept", None if kept is None else kept.to(_device(norm), copy=True))
         self.train(norm.training)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is _BatchNorm's
@@ -50,7 +53,7 @@ class MemberNorm(_BatchNorm):
                 factor = 1.0 / float(self.num_batches_tracked)
         # without affine parameters the mask is γ, in the precision of the statistics where there are any
         precision = next((t.dtype for t in (self.weight, self.running_mean) if t is not None), input.dtype)
-        mask = self.mask.to(precision)
+        mask = _open(self.mask, self.kept).to(precision)
         weight = mask if self.weight is None else self.weight * mask
         bias = None if self.bias is None else self.bias * mask
         tracked = not self.training or self.track_running_stats
@@ -71,7 +74,7 @@ class MemberNorm(_BatchNorm):
 
     def select(self, members: list[int]) -> None:
         """Keeps only the named members, in that order."""
-        _select(self, members, ("weight", "bias", "running_mean", "running_var", "mask"))
+        _select(self, members, ("weight", "bias", "running_mean", "running_var", "mask", "kept"))
         self.members = len(members)
 
 
@@ -82,15 +85,18 @@ class MemberMask(nn.Module):
         layer: The layer of the dense network, shared by the members.
         mask: bool `[member, channel]`.
         channel_axis: Axis of the layer's output that holds the channels: 1 for convolutions, -1 for linear layers.
+        kept: bool `[member]`, true where the member keeps the residual branch that ends here; None where none does.
     """
 
     mask: Tensor
+    kept: Tensor | None
 
-    def __init__(self, layer: nn.Module, mask: Tensor, channel_axis: int) -> None:
+    def __init__(self, layer: nn.Module, mask: Tensor, channel_axis: int, kept: Tensor | None = None) -> None:
         super().__init__()
         self.layer = layer
         self.channel_axis = channel_axis
         self.register_buffer("mask", mask.to(_device(layer), copy=True))
+        self.register_buffer("kept", None if kept is None else kept.to(_device(layer), copy=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs the layer on member-major rows and masks its output."""
@@ -98,11 +104,13 @@ class MemberMask(nn.Module):
         members, channels = self.mask.shape
         shape = [members] + [1] * out.ndim
         shape[self.channel_axis if self.channel_axis < 0 else self.channel_axis + 1] = channels
-        return (torch.unflatten(out, 0, (members, -1)) * self.mask.to(out.dtype).view(shape)).flatten(0, 1)
+        return (torch.unflatten(out, 0, (members, -1)) * _open(self.mask, self.kept).to(out.dtype).view(shape)).flatten(
+            0, 1
+        )
 
     def select(self, members: list[int]) -> None:
         """Keeps only the named members, in that order."""
-        _select(self, members, ("mask",))
+        _select(self, members, ("mask", "kept"))
 
 
 class MemberLinear(nn.Module):
@@ -126,6 +134,11 @@ class MemberLinear(nn.Module):
         """Keeps only the named members, in that order."""
         _select(self, members, ("weight", "bias"))
         self.members = len(members)
+
+
+def _open(mask: Tensor, kept: Tensor | None) -> Tensor:
+    """The channels that get through: none of a branch that the member leaves out."""
+    return mask if kept is None else mask & kept[:, None]
 
 
 def _select(module: nn.Module, members: list[int], names: tuple[str, ...]) -> None:

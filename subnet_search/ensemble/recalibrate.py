@@ -8,12 +8,12 @@ from torch.utils.data import Dataset
 
 from subnet_search.data import batches
 from subnet_search.device import Precision, autocast
-from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
+from subnet_search.ensemble.predictor import Predictor
 from subnet_search.errors import SubnetSearchError
 
 
 def recalibrate(
-    ensemble: SubnetEnsemble,
+    ensemble: Predictor,
     dataset: Dataset[tuple[torch.Tensor, int]],
     *,
     samples: int = 2048,

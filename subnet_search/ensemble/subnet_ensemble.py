@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.backbones import Card
-from subnet_search.data.array_dataset import check_images
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
-from subnet_search.ensemble.uncertainty import Uncertainty, decompose
+from subnet_search.ensemble.predictor import Predictor
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, macs
 from subnet_search.masks import MaskSet
@@ -44,13 +43,13 @@ class EnsembleConfig:
                 raise SubnetSearchError(f"ensemble.{label} is {value!r}, expected 'member' or 'shared'")
 
 
-class SubnetEnsemble(nn.Module):
+class SubnetEnsemble(Predictor):
     """K subnetworks of one trained network, run as one (Masksembles, Durasov et al. 2021, with masks of our choice).
 
     Args:
         network: The dense network; it is copied and stays as it was.
         graph: Its channel groups.
-        masks: Which channels each member keeps; all groups of the graph must be there.
+        masks: Which channels each member keeps, and which branches; all groups of the graph must be there.
         card: What the network expects and means.
         config: What the members share.
 
@@ -71,12 +70,13 @@ class SubnetEnsemble(nn.Module):
         self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
         self.network = copy.deepcopy(network)
         modules = dict(self.network.named_modules())
+        depth = _depth(graph, masks)
         for name, mask in _site_masks(graph, masks, modules).items():
             module = modules[name]
             if isinstance(module, _BatchNorm) and self.config.norm == "member":
-                replacement: nn.Module = MemberNorm(module, mask)
+                replacement: nn.Module = MemberNorm(module, mask, depth.get(name))
             else:
-                replacement = MemberMask(module, mask, -1 if isinstance(module, nn.Linear) else 1)
+                replacement = MemberMask(module, mask, -1 if isinstance(module, nn.Linear) else 1, depth.get(name))
             self.network.set_submodule(name, replacement)
         if self.config.norm == "member":
             for name in graph.norms:
@@ -94,54 +94,17 @@ class SubnetEnsemble(nn.Module):
         self.train(network.training)  # else predict would hand a fresh ensemble back in train mode
 
     def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
-        """Computes the logits of all members.
-
-        Args:
-            x: Prepared input `[batch, *input_shape]` that every member sees, or, with `repeat` false, member-major
-                rows `[member * batch, *input_shape]`, each seen by its own member only.
-            repeat: Whether x is to be repeated for the members.
-
-        Returns:
-            Logits `[member, batch, class]`.
-        """
-        if not repeat and len(x) % self.members:
-            raise SubnetSearchError(
-                f"got {len(x)} member-major rows, expected a multiple of the {self.members} members; pass whole batches or repeat=True"
-            )
-        rows = x.repeat(self.members, *([1] * (x.ndim - 1))) if repeat and self.members > 1 else x
-        logits: Tensor = self.network(rows)
+        """Computes the logits `[member, batch, class]`; see `Predictor.forward`."""
+        logits: Tensor = self.network(self._rows(x, repeat))
         return torch.unflatten(logits, 0, (self.members, -1))
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Uncertainty:
-        """Classifies raw images and tells how far the answer can be trusted.
-
-        Args:
-            images: `[batch, *card.input_shape]`, uint8 or floating point in [0, 1]; any batch size.
-
-        Returns:
-            Mean probabilities with total, aleatoric and epistemic uncertainty in nats; see `Uncertainty`.
-
-        Raises:
-            SubnetSearchError: where there are no images, their shape is not the card's, or they hold NaN, infinity or
-                values outside [0, 1].
-        """
-        if len(images) == 0:
-            raise SubnetSearchError("predict: got no images, expected at least one")
-        check_images(images, "predict")
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            device = next(self.parameters()).device
-            logits = self(self.card.prepare(images.to(device)))
-        finally:
-            for module, training in modes:
-                module.training = training
-        return decompose(logits.float().softmax(dim=-1))
+    def identity(self) -> dict[str, Any]:
+        """Returns masks and settings."""
+        return {"masks": self.masks.digest(), "ensemble": asdict(self.config)}
 
     @property
     def masks(self) -> MaskSet:
-        """The masks, read back from the buffers that the network computes with."""
+        """The masks, channels and branches, read back from the buffers that the network computes with."""
         modules = dict(self.network.named_modules())
         found = {}
         for group in self.graph.groups:
@@ -149,12 +112,22 @@ class SubnetEnsemble(nn.Module):
             buffer = modules[site.module].mask
             assert isinstance(buffer, Tensor)
             found[group.name] = buffer[:, [places[0] for places in site.index]]
-        return MaskSet(found, self.algorithm, self.seed, self.notes)
+        depth = {branch.site: modules[branch.site].kept for branch in self.graph.branches}
+        return MaskSet(
+            found,
+            self.algorithm,
+            self.seed,
+            self.notes,
+            {name: kept for name, kept in depth.items() if isinstance(kept, Tensor)},
+        )
 
     def macs(self) -> int:
         """Returns the multiply-accumulates of all members together for one sample, as their widths ask for."""
-        widths = self.masks.widths
-        return sum(macs(self.graph, {name: kept[k] for name, kept in widths.items()}) for k in range(self.members))
+        masks = self.masks
+        return sum(
+            macs(self.graph, {name: kept[k] for name, kept in masks.widths.items()}, masks.left_out(k))
+            for k in range(self.members)
+        )
 
     def set_masks(self, masks: MaskSet) -> None:
         """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards)."""
@@ -165,6 +138,10 @@ class SubnetEnsemble(nn.Module):
             buffer = modules[name].mask
             assert isinstance(buffer, Tensor)
             buffer.copy_(mask)
+        for name, kept in _depth(self.graph, masks).items():
+            buffer = modules[name].kept
+            assert isinstance(buffer, Tensor)
+            buffer.copy_(kept)
         self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
 
     def select(self, members: Sequence[int]) -> SubnetEnsemble:
@@ -184,7 +161,12 @@ def _check_network(network: nn.Module, graph: GroupGraph) -> None:
     """Raises where the graph was not found in a network of this architecture."""
     modules = dict(network.named_modules())
     sites = [site for group in graph.groups for site in group.sites]
-    wanted = [*(site.module for site in sites), *graph.norms, *([graph.head] if graph.head else [])]
+    wanted = [
+        *(site.module for site in sites),
+        *(branch.site for branch in graph.branches),
+        *graph.norms,
+        *([graph.head] if graph.head else []),
+    ]
     faults = [f"no module {name!r}" for name in dict.fromkeys(wanted) if name not in modules]
     for site in () if faults else sites:
         highest, width = max(max(places) for places in site.index), _output_width(modules[site.module])
@@ -197,7 +179,10 @@ def _check_network(network: nn.Module, graph: GroupGraph) -> None:
 
 
 def _site_masks(graph: GroupGraph, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """Lays the groups' masks out over the output channels of each site module: bool `[member, channel]`."""
+    """Lays the groups' masks out over the output channels of each site module: bool `[member, channel]`.
+
+    The sites of branches are among them, whole where no group is masked there.
+    """
     if set(masks.masks) != set(graph.widths):
         missing = sorted(set(graph.widths) - set(masks.masks))
         unknown = sorted(set(masks.masks) - set(graph.widths))
@@ -218,7 +203,20 @@ def _site_masks(graph: GroupGraph, masks: MaskSet, modules: dict[str, nn.Module]
             for channel, places in enumerate(site.index):
                 for place in places:
                     laid_out[site.module][:, place] &= mask[:, channel]
+    for branch in graph.branches:
+        if branch.site not in laid_out:
+            laid_out[branch.site] = torch.ones(masks.members, _output_width(modules[branch.site]), dtype=torch.bool)
     return laid_out
+
+
+def _depth(graph: GroupGraph, masks: MaskSet) -> dict[str, Tensor]:
+    """Which members keep each branch of the network: site → bool `[member]`."""
+    sites = [branch.site for branch in graph.branches]
+    if not set(masks.depth) <= set(sites):
+        raise SubnetSearchError(
+            f"masks do not fit the network: unknown branches {sorted(set(masks.depth) - set(sites))}, expected some of {sites}"
+        )
+    return {site: masks.depth.get(site, torch.ones(masks.members, dtype=torch.bool)) for site in sites}
 
 
 def _output_width(module: nn.Module) -> int:

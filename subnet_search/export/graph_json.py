@@ -7,7 +7,7 @@ from typing import Any
 
 import networkx as nx
 
-from subnet_search.groups import ChannelGroup, GroupGraph, LeftWhole, ResizeCall, Slice
+from subnet_search.groups import Branch, ChannelGroup, GroupGraph, LeftWhole, ResizeCall, Slice
 
 Index = tuple[tuple[int, ...], ...]
 Label = tuple[str, int] | None
@@ -46,6 +46,7 @@ def graph_to_json(graph: GroupGraph) -> dict[str, Any]:
             }
             for call in graph.resizes
         ],
+        "branches": [{"site": branch.site, "layers": list(branch.layers)} for branch in graph.branches],
     }
 
 
@@ -88,6 +89,7 @@ def graph_from_json(content: Mapping[str, Any]) -> GroupGraph:
             )
             for call in content["resizes"]
         ),
+        branches=tuple(Branch(branch["site"], tuple(branch["layers"])) for branch in content["branches"]),
     )
 
 

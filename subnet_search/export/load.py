@@ -50,7 +50,7 @@ def load_ensemble(folder: str | Path, network: nn.Module | None = None, *, impor
     except SubnetSearchError as error:
         raise SubnetSearchError(f"{folder}: {error}") from error
     ensemble.cpu()
-    masks = {name: buffer.clone() for name, buffer in ensemble.named_buffers() if name.endswith(".mask")}
+    masks = {name: buffer.clone() for name, buffer in ensemble.named_buffers() if name.endswith((".mask", ".kept"))}
     _cast(ensemble, state)
     load_weights(ensemble, state, path)
     _check_masks(masks, state, manifest.masks.digest(), folder)

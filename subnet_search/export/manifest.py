@@ -21,7 +21,7 @@ from subnet_search.groups import GroupGraph
 from subnet_search.masks import MaskSet
 from subnet_search.provenance import library_versions
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's form; a change that older code would read wrongly counts it up."""
 
 MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
@@ -79,6 +79,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
             "notes": dict(masks.notes),
             "widths": dict(masks.widths),
             "bits": {name: _pack(mask) for name, mask in masks.masks.items()},
+            "depth": {name: kept.tolist() for name, kept in masks.depth.items()},
         },
         "weights": {"file": WEIGHTS, "sha256": manifest.weights_sha256, "memory_format": manifest.memory_format},
         "budget": manifest.budget,
@@ -164,6 +165,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         described["algorithm"],
         described["seed"],
         described["notes"],
+        {name: torch.tensor(kept, dtype=torch.bool) for name, kept in described["depth"].items()},
     )
     if masks.digest() != described["sha256"]:
         raise ValueError("the masks are not those of the digest that is written beside them")

@@ -14,17 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble import Predictor
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes
 from subnet_search.finetune.config import FinetuneConfig
 
 
-def fingerprint(ensemble: SubnetEnsemble, config: FinetuneConfig, images: int) -> str:
-    """Returns a digest of all that decides the course of a run: masks, settings, size of the data."""
+def fingerprint(ensemble: Predictor, config: FinetuneConfig, images: int) -> str:
+    """Returns a digest of all that decides the course of a run: the network's identity, settings, size of the data."""
     described = {
-        "masks": ensemble.masks.digest(),
-        "ensemble": dataclasses.asdict(ensemble.config),
+        "predictor": dict(ensemble.identity()),
         "finetune": dataclasses.asdict(config),
         "images": images,
     }
@@ -38,7 +37,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load(path: Path, expected: str, ensemble: SubnetEnsemble) -> dict[str, Any]:
+def load(path: Path, expected: str, ensemble: Predictor) -> dict[str, Any]:
     """Reads a checkpoint without executing pickles.
 
     Args:

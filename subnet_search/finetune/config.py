@@ -9,7 +9,7 @@ from subnet_search.data import Augmentation
 from subnet_search.device import Precision
 from subnet_search.errors import SubnetSearchError
 
-Mode = Literal["split", "repeat"]
+Mode = Literal["split", "repeat", "independent"]
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,12 @@ class FinetuneConfig:
     """How the ensemble is trained.
 
     Attributes:
-        epochs: Passes over the training set; in `split` each image is seen by one member in each pass.
+        epochs: Passes over the training set; in `split` each image is seen by one member in each pass. With batch
+            repetition a pass has as many steps, and so as fewer images.
         batch_size: Images of one step, all members together in `split`, each member's in `repeat`.
         mode: `split` deals the images of an epoch out to the members, at the training cost of one network;
-            `repeat` shows all images to every member.
+            `repeat` shows all images to every member, the same in each step; `independent` shows all images to every
+            member, in an order of its own.
         learning_rate: Peak of the one-cycle schedule (linear warm-up, cosine decay to zero).
         warmup: Share of the steps that the warm-up takes, in [0, 1).
         momentum: Nesterov momentum of SGD.
@@ -30,6 +32,9 @@ class FinetuneConfig:
         bagging: Whether each member trains on its own bootstrap of the images (Breiman 1996).
         decorrelate: Weight of the members' pairwise residual correlation in the loss; `repeat` without bagging only,
             because it needs the members' answers to the same images.
+        input_repetition: Share of the rows in which a network with several inputs sees one image in all of them, in
+            [0, 1] (Havasi et al. 2021, section 3.2, ρ); without effect on other networks.
+        batch_repetition: How often an image is repeated within a step (Havasi et al. 2021, section 3.2).
         augment: Random changes of the training images.
         seed: Seed of order, bootstraps and augmentation.
         precision: Arithmetic of the forward passes.
@@ -49,6 +54,8 @@ class FinetuneConfig:
     temperature: float = 3.0
     bagging: bool = False
     decorrelate: float = 0.0
+    input_repetition: float = 0.0
+    batch_repetition: int = 1
     augment: Augmentation = "none"
     seed: int = 0
     precision: Precision = "auto"
@@ -69,11 +76,13 @@ class FinetuneConfig:
             ("momentum", 0.0, 0.999999),
             ("weight_decay", 0.0, 1e6),
             ("decorrelate", 0.0, 1e6),
+            ("input_repetition", 0.0, 1.0),
+            ("batch_repetition", 1, 1e9),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SubnetSearchError(f"finetune.{name} is {value}, expected a value from {low} to {high}")
-        if self.decorrelate > 0 and (self.mode == "split" or self.bagging):
+        if self.decorrelate > 0 and (self.mode != "repeat" or self.bagging):
             raise SubnetSearchError(
                 "finetune.decorrelate needs every member's answer to the same images; use mode=repeat without bagging"
             )

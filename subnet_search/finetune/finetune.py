@@ -1,4 +1,4 @@
-"""The only training loop of the project; baselines differ in the network and the settings they hand to it."""
+"""The only training loop of the project; every system differs only in the predictor and the settings handed to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from subnet_search.data import augment, batches
 from subnet_search.data.array_dataset import check_labels
 from subnet_search.data.batches import length
 from subnet_search.device import autocast
-from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble import Predictor
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import checkpoint as checkpoints
 from subnet_search.finetune.config import FinetuneConfig
@@ -33,7 +33,8 @@ class History:
     Attributes:
         losses: Mean training loss of each epoch.
         seconds: Wall time of each epoch.
-        samples_seen: Images that went through training, counted once for each member that saw them.
+        samples_seen: Rows that went through the network in training: an image counts once for each member that saw
+            it, the images that one row of a network with several inputs takes in count as one.
     """
 
     losses: tuple[float, ...]
@@ -42,7 +43,7 @@ class History:
 
 
 def finetune(
-    ensemble: SubnetEnsemble,
+    ensemble: Predictor,
     dataset: Dataset[tuple[Tensor, int]],
     config: FinetuneConfig | None = None,
     *,
@@ -84,7 +85,7 @@ def finetune(
             f"fine-tuning on {accelerator.num_processes} processes is not supported: each would train on all images; start one process"
         )
     images = length(dataset)
-    steps = steps_of_epoch(config, images, ensemble.members)
+    steps = steps_of_epoch(config, images, ensemble.members, ensemble.inputs)
     device = accelerator.device
     ensemble.to(device)
     memory = torch.channels_last if len(ensemble.card.input_shape) == 3 else torch.contiguous_format
@@ -113,7 +114,8 @@ def finetune(
         model.train()
         total = torch.zeros((), device=device)
         for rows, labels in _rows_of_epoch(ensemble, dataset, config, epoch, images, device):
-            loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config)
+            shared = len(labels) < ensemble.members
+            loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config, shared)
             accelerator.backward(loss)
             optimizer.step()
             schedule.step()
@@ -139,12 +141,12 @@ def finetune(
             }
             checkpoints.save(checkpoint, state)
     ensemble.eval()
-    rows_of_step = order_of_epoch(config, images, ensemble.members, 0)[0].numel() if config.epochs else 0
-    return History(tuple(losses), tuple(seconds), len(losses) * steps * rows_of_step)
+    order = order_of_epoch(config, images, ensemble.members, 0, ensemble.inputs)
+    return History(tuple(losses), tuple(seconds), len(losses) * order.numel() // ensemble.inputs)
 
 
 def _rows_of_epoch(
-    ensemble: SubnetEnsemble,
+    ensemble: Predictor,
     dataset: Dataset[tuple[Tensor, int]],
     config: FinetuneConfig,
     epoch: int,
@@ -156,16 +158,27 @@ def _rows_of_epoch(
     Member-major rows `[member * row, ...]` with labels `[member, row]`; where all members see the same images, these
     once, `[row, ...]` and `[1, row]`, so that they are read and changed once and the members answer to the same.
     """
-    order = order_of_epoch(config, images, ensemble.members, epoch)
-    if _shared(config):
+    order = order_of_epoch(config, images, ensemble.members, epoch, ensemble.inputs)
+    if _shared(config) and ensemble.inputs == 1:
         order = order[:, :1]
     changes = torch.Generator().manual_seed(15_485_863 * config.seed + epoch)
-    for rows, labels in batches(dataset, order[0].numel(), order.flatten()):
-        check_labels(labels, ensemble.graph.classes, "finetune")
+    repeated = ensemble.inputs > 1 or config.batch_repetition > 1
+    for step, (rows, labels) in zip(order, batches(dataset, order[0].numel(), order.flatten()), strict=True):
+        check_labels(labels, len(ensemble.card.classes), "finetune")
         if int(labels.min()) < 0:
             raise SubnetSearchError("finetune: some images have no label (−1), expected labels for all of them")
-        changed = augment(rows, config.augment, changes).to(device, non_blocking=True)
-        yield ensemble.card.prepare(changed), labels.to(device).view(order.shape[1], -1)
+        changed = augment(rows, config.augment, changes)
+        if repeated:  # an image that is repeated is the same image
+            changed = changed[_first_places(step.flatten())]
+        yield ensemble.card.prepare(changed.to(device, non_blocking=True)), labels.to(device).view(order.shape[1], -1)
+
+
+def _first_places(indices: Tensor) -> Tensor:
+    """For each element the first place at which its value stands: [7, 5, 7] → [0, 1, 0]."""
+    values, inverse = indices.unique(return_inverse=True)
+    places = torch.arange(len(indices))
+    first = torch.full((len(values),), len(indices)).scatter_reduce(0, inverse, places, "amin")
+    return first[inverse]
 
 
 def _shared(config: FinetuneConfig) -> bool:
@@ -174,11 +187,11 @@ def _shared(config: FinetuneConfig) -> bool:
 
 
 def _loss_of_step(
-    model: nn.Module, teacher: nn.Module | None, rows: Tensor, labels: Tensor, config: FinetuneConfig
+    model: nn.Module, teacher: nn.Module | None, rows: Tensor, labels: Tensor, config: FinetuneConfig, shared: bool
 ) -> Tensor:
     """Runs the members, and the teacher where there is distillation, on the images of a step."""
     with autocast(rows.device, config.precision):
-        logits = model(rows, repeat=_shared(config))
+        logits = model(rows, repeat=shared)
         guide = None
         if teacher is not None and config.distill > 0:
             with torch.no_grad():
@@ -186,16 +199,19 @@ def _loss_of_step(
     return loss_of(logits, labels.expand(len(logits), -1), guide, config)
 
 
-def _optimizer(ensemble: SubnetEnsemble, config: FinetuneConfig) -> torch.optim.Optimizer:
-    """SGD that decays weight matrices only: norms and biases gain nothing from it, and masked ones would drift."""
-    spared = [p for n, p in ensemble.named_parameters() if n.endswith("bias") or _is_norm(ensemble, n)]
+def _optimizer(ensemble: Predictor, config: FinetuneConfig) -> torch.optim.Optimizer:
+    """SGD that decays weight matrices only: norms, biases and the members' factors of shared weights (`alpha`, `gamma`)
+    gain nothing from it, and masked ones would drift.
+    """  # noqa: D205 - one sentence
+    names = ("bias", "alpha", "gamma")
+    spared = [p for n, p in ensemble.named_parameters() if n.endswith(names) or _is_norm(ensemble, n)]
     chosen = {id(p) for p in spared}
     decayed = [p for p in ensemble.parameters() if id(p) not in chosen]
     parameters = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
-def _is_norm(ensemble: SubnetEnsemble, parameter: str) -> bool:
+def _is_norm(ensemble: Predictor, parameter: str) -> bool:
     norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
     return isinstance(ensemble.get_submodule(parameter.rpartition(".")[0]), norms)
 

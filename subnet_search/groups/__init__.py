@@ -1,12 +1,13 @@
 """Which channels of a network can be searched, where they are masked, and what they cost."""
 
-from subnet_search.groups.channel_group import ChannelGroup, GroupGraph, LeftWhole, ResizeCall, Slice
+from subnet_search.groups.channel_group import Branch, ChannelGroup, GroupGraph, LeftWhole, ResizeCall, Slice
 from subnet_search.groups.cost import macs
 from subnet_search.groups.find import find_groups
 from subnet_search.groups.slicing import SlicedNetwork, slice_network
 from subnet_search.groups.verify import masked
 
 __all__ = [
+    "Branch",
     "ChannelGroup",
     "GroupGraph",
     "LeftWhole",

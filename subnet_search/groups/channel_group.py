@@ -13,7 +13,7 @@ from torch import Tensor
 
 Side = Literal["out", "in"]
 Kind = Literal["inner", "stream"]
-LayerCost = tuple[int, int, int, tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]
+LayerCost = tuple[str, int, int, int, tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,20 @@ class LeftWhole:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A residual branch, which a member can leave out as a whole.
+
+    Attributes:
+        site: The layer that writes the branch's result, a norm or, without one, a convolution or linear layer: where
+            it is masked. It names the branch.
+        layers: The convolutions and linear layers of the branch, which cost nothing where it is left out.
+    """
+
+    site: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ResizeCall:
     """A call with numbers of channels written into the code (`F.pad`, `split`, `chunk`), and what lives in its result.
 
@@ -104,6 +118,7 @@ class GroupGraph:
         classes: Number of classes.
         example_shape: Shape of one input sample, without the batch axis.
         resizes: The calls of a forward pass that a sliced network has to make with other numbers of channels.
+        branches: The residual branches, in order of execution.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -114,6 +129,7 @@ class GroupGraph:
     classes: int
     example_shape: tuple[int, ...]
     resizes: tuple[ResizeCall, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Returns the group of that name; KeyError where there is none."""
@@ -131,7 +147,7 @@ class GroupGraph:
 
     @cached_property
     def layer_costs(self) -> tuple[LayerCost, ...]:
-        """For each layer `(unit, out, in, rows, columns)`: its cost is unit × kept rows × kept columns.
+        """For each layer `(name, unit, out, in, rows, columns)`: its cost is unit × kept rows × kept columns.
 
         `rows` and `columns` name the groups on that side and how many positions each of their channels has there.
         For layers whose cost does not depend on their input channels (depthwise) or on any (grouped), those are 1.
@@ -147,5 +163,6 @@ class GroupGraph:
             out, inside = data["out"], 1 if data["depthwise"] else data["in"]
             if data["macs"] % (out * inside):  # a grouped convolution, which is whole on both sides
                 out, inside = 1, 1
-            costs.append((data["macs"] // (out * inside), out, inside, rows, () if data["depthwise"] else columns))
+            unit = data["macs"] // (out * inside)
+            costs.append((node[1], unit, out, inside, rows, () if data["depthwise"] else columns))
         return tuple(costs)

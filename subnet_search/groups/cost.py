@@ -7,7 +7,7 @@ biases are not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,27 +78,36 @@ def cost_graph(model: nn.Module, groups: tuple[ChannelGroup, ...], counts: Mappi
     return graph
 
 
-def macs(graph: GroupGraph, widths: Mapping[str, int]) -> int:
+def macs(graph: GroupGraph, widths: Mapping[str, int], without: Collection[str] = ()) -> int:
     """Returns the multiply-accumulates of one member for one sample.
 
     Args:
         graph: The network's groups.
         widths: Group → number of channels kept, 0 to the group's width; groups not named are whole.
+        without: Sites of the branches that are left out.
 
     Returns:
         Multiply-accumulates of convolutions and linear layers, exact.
 
     Raises:
-        SubnetSearchError: where a group is unknown or a width out of range.
+        SubnetSearchError: where a group or branch is unknown or a width out of range.
     """
     full = graph.widths
+    branches = {branch.site: branch.layers for branch in graph.branches}
+    if not set(without) <= set(branches):
+        raise SubnetSearchError(
+            f"branches {sorted(set(without) - set(branches))} are unknown, expected some of {sorted(branches)}"
+        )
+    idle = {layer for site in without for layer in branches[site]}
     for name, width in widths.items():
         if name not in full:
             raise SubnetSearchError(f"widths name group {name!r}; the network's groups are {sorted(full)}")
         if not 0 <= width <= full[name]:
             raise SubnetSearchError(f"width of group {name!r} is {width}, expected 0 to {full[name]}")
     total = 0
-    for unit, out, inside, rows, columns in graph.layer_costs:
+    for layer, unit, out, inside, rows, columns in graph.layer_costs:
+        if layer in idle:
+            continue
         for name, times in rows:
             out -= times * (full[name] - widths.get(name, full[name]))
         for name, times in columns:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups.atoms import Atoms, find_atoms
+from subnet_search.groups.branches import find_branches
 from subnet_search.groups.channel_group import ChannelGroup, GroupGraph, LeftWhole, ResizeCall
 from subnet_search.groups.cost import cost_graph, counted_macs
 from subnet_search.groups.grouping import gather
@@ -57,6 +58,7 @@ def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
                 classes=logits.shape[1],
                 example_shape=tuple(sample.shape[1:]),
                 resizes=_resizes(atoms, labels),
+                branches=find_branches(atoms.trace),
             )
 
         candidates = assemble(gathered.groups, ())

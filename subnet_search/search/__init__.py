@@ -2,6 +2,7 @@
 
 from subnet_search.search.budget import BudgetConfig, allocate_quotas
 from subnet_search.search.config import ALGORITHMS, SCORE_DRIVEN, SearchConfig
+from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.shuffled import shuffled
 
@@ -12,6 +13,7 @@ __all__ = [
     "Quotas",
     "SearchConfig",
     "allocate_quotas",
+    "depth_masks",
     "search_masks",
     "shuffled",
 ]

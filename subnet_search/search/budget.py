@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
+
+from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import ChannelGroup, GroupGraph, macs
@@ -54,7 +57,9 @@ class BudgetConfig:
             raise SubnetSearchError(f"min_width is {self.min_width}, expected at least 1")
 
 
-def allocate_quotas(graph: GroupGraph, members: int, config: BudgetConfig) -> dict[str, tuple[int, ...]]:
+def allocate_quotas(
+    graph: GroupGraph, members: int, config: BudgetConfig, depth: Mapping[str, Tensor] | None = None
+) -> dict[str, tuple[int, ...]]:
     """Decides how many channels of each group the members keep; all members get the same widths.
 
     One fraction for all thinned groups is found by bisection; what it leaves of the budget is used up one channel
@@ -64,6 +69,8 @@ def allocate_quotas(graph: GroupGraph, members: int, config: BudgetConfig) -> di
         graph: The searchable groups and what they cost.
         members: Number of members K, from 2 to the smallest group's width.
         config: Budget and how it is spread.
+        depth: Site of a residual branch → bool `[member]`, true where the member keeps the branch; what is left out
+            costs nothing. None where all members keep all branches.
 
     Returns:
         Group → K numbers from `min_width` to the group's width, for all groups in order.
@@ -72,7 +79,13 @@ def allocate_quotas(graph: GroupGraph, members: int, config: BudgetConfig) -> di
         SubnetSearchError: where K or `min_width` does not fit a group, there is no group, or no assignment meets
             the budget (the message says which budget can be met).
     """
-    widths = _allocate(graph.groups, lambda chosen: macs(graph, chosen), members, config)
+    left_out = Counter(tuple(site for site, kept in (depth or {}).items() if not kept[k]) for k in range(members))
+
+    def cost(chosen: Mapping[str, int]) -> int:
+        """MACs of a member, on average and rounded up."""
+        return -(-sum(times * macs(graph, chosen, without) for without, times in left_out.items()) // members)
+
+    widths = _allocate(graph.groups, cost, members, config)
     return {name: (width,) * members for name, width in widths.items()}
 
 

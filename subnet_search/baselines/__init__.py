@@ -1,0 +1,6 @@
+"""Every system of the comparison, as a predictor and its training."""
+
+from subnet_search.baselines.methods import CONTROLS, SYSTEMS, build, check
+from subnet_search.baselines.system import BaselineConfig, Phase, Setup, System
+
+__all__ = ["CONTROLS", "SYSTEMS", "BaselineConfig", "Phase", "Setup", "System", "build", "check"]

@@ -1,0 +1,89 @@
+"""BatchEnsemble: shared weights, and for each member a rank-one matrix that multiplies them (Wen et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subnet_search.baselines.scratch import untrained
+from subnet_search.baselines.system import Phase, Setup, System
+from subnet_search.ensemble import Predictor, SubnetEnsemble
+from subnet_search.masks import full_masks
+
+
+class RankOne(nn.Module):
+    """A shared layer whose weights are W ∘ (γ αᵀ) for each member (Wen et al. 2020, equation 3).
+
+    Args:
+        layer: A convolution or linear layer without groups; a bias is multiplied by γ too, so each member has its own.
+        members: Number of members K.
+        generator: Draws the factors, +1 or −1 with equal probability (appendix B of the paper).
+    """
+
+    def __init__(self, layer: nn.Module, members: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.layer = layer
+        self.linear = isinstance(layer, nn.Linear)
+        out, inside = ("out_features", "in_features") if self.linear else ("out_channels", "in_channels")
+        self.alpha = nn.Parameter(_signs(members, getattr(layer, inside), generator))
+        self.gamma = nn.Parameter(_signs(members, getattr(layer, out), generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs the layer on member-major rows, channels first or, for linear layers, last."""
+        out: Tensor = self.layer(self._scaled(x, self.alpha))
+        return self._scaled(out, self.gamma)
+
+    def _scaled(self, x: Tensor, factors: Tensor) -> Tensor:
+        members, channels = factors.shape
+        shape = [members] + [1] * x.ndim
+        shape[-1 if self.linear else 2] = channels
+        return (torch.unflatten(x, 0, (members, -1)) * factors.to(x.dtype).view(shape)).flatten(0, 1)
+
+
+class BatchEnsemble(Predictor):
+    """A network every convolution and linear layer of which is multiplied by the members' rank-one matrices.
+
+    Args:
+        ensemble: Members that keep everything, with normalisation of their own; taken over and changed.
+        seed: Seed of the factors.
+    """
+
+    def __init__(self, ensemble: SubnetEnsemble, seed: int) -> None:
+        super().__init__()
+        self.members, self.card = ensemble.members, ensemble.card
+        self._macs = ensemble.macs()
+        self._identity = {**ensemble.identity(), "rank one": seed}
+        self.network = ensemble.network
+        generator = torch.Generator().manual_seed(seed)
+        for name, layer in list(self.network.named_modules()):
+            if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+                self.network.set_submodule(name, RankOne(layer, self.members, generator))
+
+    def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
+        """Computes the logits `[member, batch, class]`; see `Predictor.forward`."""
+        logits: Tensor = self.network(self._rows(x, repeat))
+        return torch.unflatten(logits, 0, (self.members, -1))
+
+    def macs(self) -> int:
+        """Returns the multiply-accumulates of all members together; the factors are not counted."""
+        return self._macs
+
+    def identity(self) -> Mapping[str, Any]:
+        """Returns what the ensemble is made of."""
+        return self._identity
+
+
+def batch_ensemble(setup: Setup) -> System:
+    """Builds a BatchEnsemble with fresh weights; the images of a step are split over the members, as in the paper."""
+    run = setup.run
+    network = untrained(setup.backbone.model, 1000 * run.seed)
+    whole = full_masks(setup.graph.widths, run.members)
+    ensemble = SubnetEnsemble(network, setup.graph, whole, setup.backbone.card)
+    return System(BatchEnsemble(ensemble, run.seed), (Phase(run.seeded("finetune")),), origin="scratch")
+
+
+def _signs(members: int, channels: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, (members, channels), generator=generator).float() * 2 - 1

@@ -1,0 +1,114 @@
+"""What the systems of the comparison are made from, and what each of them comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.progress import Progress
+
+from subnet_search.backbones import Backbone
+from subnet_search.ensemble import Predictor
+from subnet_search.errors import SubnetSearchError
+from subnet_search.finetune import FinetuneConfig
+from subnet_search.groups import GroupGraph
+from subnet_search.inputs import Splits
+from subnet_search.settings import RunConfig
+
+Origin = Literal["backbone", "scratch"]
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Settings of single systems; what several of them need is in the settings of the run.
+
+    Attributes:
+        dropout: Share of the channels that MC Dropout leaves out, in [0, 1).
+        depth_drop: Probability that stochastic depth leaves out the last residual branch; it grows linearly from the
+            first to the last (Huang et al. 2016, section 4), in [0, 1).
+        inputs: Images that MIMO takes in at once where it is combined with masks; alone, as many as there are members.
+        input_repetition: Share of the rows in which all inputs of MIMO see one image (ρ), in [0, 1).
+        batch_repetition: How often MIMO repeats an image in a step.
+        alpha: Width of all members of Packed-Ensembles together / width of the network.
+        rounds: Rounds of scoring, cutting and training in which `singe` prunes.
+
+    Raises:
+        SubnetSearchError: where a setting has no such value.
+    """
+
+    dropout: float = 0.1
+    depth_drop: float = 0.2
+    inputs: int = 2
+    input_repetition: float = 0.5
+    batch_repetition: int = 4
+    alpha: float = 2.0
+    rounds: int = 5
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("dropout", 0.0, 0.99),
+            ("depth_drop", 0.0, 0.99),
+            ("inputs", 1, 64),
+            ("input_repetition", 0.0, 0.99),
+            ("batch_repetition", 1, 1024),
+            ("alpha", 1e-3, 64.0),
+            ("rounds", 1, 1000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SubnetSearchError(f"baselines.{name} is {value}, expected a value from {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a system is made from.
+
+    Attributes:
+        backbone: The trained network.
+        graph: Its channel groups.
+        splits: The images.
+        run: Members, seed, budget and the settings of all stages.
+        baselines: Settings of single systems.
+        progress: Bar to report to.
+    """
+
+    backbone: Backbone
+    graph: GroupGraph
+    splits: Splits
+    run: RunConfig
+    baselines: BaselineConfig = BaselineConfig()
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training.
+
+    Attributes:
+        config: Settings of the training loop.
+        before: What is done to the predictor first, such as cutting channels. It must depend on weights and settings
+            alone: after an interruption it is done again.
+    """
+
+    config: FinetuneConfig
+    before: Callable[[Predictor], None] | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """An untrained predictor and how it is trained.
+
+    Attributes:
+        predictor: The network of the system.
+        phases: Its training, in order; none for a network that is used as it came.
+        origin: Whether it starts from the trained backbone or from scratch, which cannot be compared at equal samples.
+        iou: Mean intersection over union of the members' masks; None where there are none.
+        budget: MACs of the whole system / MACs of the dense network, where they were asked for.
+    """
+
+    predictor: Predictor
+    phases: tuple[Phase, ...]
+    origin: Origin = "backbone"
+    iou: float | None = None
+    budget: float | None = None

@@ -1,0 +1,53 @@
+"""Depth masks: which residual branches each member leaves out, fixed (stochastic depth, Huang et al. 2016, frozen)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import GroupGraph, macs
+
+
+def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int) -> dict[str, Tensor]:
+    """Leaves out branches, in turn for each member, until the members together meet a budget.
+
+    A member leaves out the branch that most of the others still keep, ties by lot, so that branches are left out
+    equally often and members differ as far as that allows.
+
+    Args:
+        graph: The network's groups and branches.
+        members: Number of members K.
+        budget: MACs of all members / MACs of the dense network, positive.
+        seed: Seed of the lots.
+
+    Returns:
+        Site of the branch → bool `[member]`, true where the member keeps it; all branches in order.
+
+    Raises:
+        SubnetSearchError: where the network has no residual branches, or cannot meet the budget without them all.
+    """
+    sites = [branch.site for branch in graph.branches]
+    if not sites:
+        raise SubnetSearchError(
+            "the network has no residual branches, so it has no depth masks; thin its channels instead"
+        )
+    allowed = budget * graph.dense_macs / members
+    least = macs(graph, {}, sites)
+    if least > allowed:
+        raise SubnetSearchError(
+            f"without any residual branch {members} members cost {members * least / graph.dense_macs:.3f} × the dense network, the budget is {budget}; raise the budget"
+        )
+    rng = np.random.default_rng(seed)
+    kept = np.ones((members, len(sites)), dtype=np.bool_)
+    over = list(range(members))
+    while over:
+        for member in list(over):
+            out = [site for site, keep in zip(sites, kept[member], strict=True) if not keep]
+            if macs(graph, {}, out) <= allowed:
+                over.remove(member)
+                continue
+            keepers = np.where(kept[member], kept.sum(axis=0) + rng.random(len(sites)), -1.0)
+            kept[member, int(keepers.argmax())] = False
+    return {site: torch.from_numpy(kept[:, i].copy()) for i, site in enumerate(sites)}
