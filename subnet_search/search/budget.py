@@ -85,12 +85,16 @@ def allocate_quotas(
         """MACs of a member, on average and rounded up."""
         return -(-sum(times * macs(graph, chosen, without) for without, times in left_out.items()) // members)
 
-    widths = _allocate(graph.groups, cost, members, config)
+    widths = _allocate(graph.groups, cost, graph.dense_macs, members, config)
     return {name: (width,) * members for name, width in widths.items()}
 
 
 def _allocate(
-    groups: Sequence[ChannelGroup], cost: Callable[[Mapping[str, int]], int], members: int, config: BudgetConfig
+    groups: Sequence[ChannelGroup],
+    cost: Callable[[Mapping[str, int]], int],
+    dense: int,
+    members: int,
+    config: BudgetConfig,
 ) -> dict[str, int]:
     """Chooses one member's widths; `cost` gives the MACs of a member, non-decreasing in every width."""
     _check(groups, members, config)
@@ -102,12 +106,12 @@ def _allocate(
 
     assert config.budget is not None  # BudgetConfig saw to it
     # in exact decimals, so that 0.29 × 100 MACs are 29 and not 28.999…
-    allowed = math.floor(Fraction(str(config.budget)) * cost(full) / members)
+    allowed = math.floor(Fraction(str(config.budget)) * dense / members)
     smallest = dict.fromkeys(full, config.min_width)
     if cost(smallest) > allowed:
         raise SubnetSearchError(
             f"budget {config.budget:g} cannot be met with {members} members: at {config.min_width} channel(s) in every group they cost "
-            f"{_rounded_up(members * cost(smallest) / cost(full))} times the dense network; raise the budget to that, or use fewer members"
+            f"{_rounded_up(members * cost(smallest) / dense)} times the dense network; raise the budget to that, or use fewer members"
         )
     start, thinned = full, inner
     if cost(_thinned(full, inner, 0.0, config.min_width)) > allowed:
