@@ -28,20 +28,20 @@ def _cost(widths: Mapping[str, int]) -> int:
 
 
 def test_inner_groups_are_thinned_and_streams_stay_whole() -> None:
-    widths = _allocate(GROUPS, _cost, 4, BudgetConfig(budget=2.0))
+    widths = _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=2.0))
     assert widths["stream"] == 16
     assert widths["first"] / 32 == pytest.approx(0.5, abs=0.05)
     assert widths["second"] / 24 == pytest.approx(0.5, abs=0.05)
 
 
 def test_streams_follow_where_the_inner_groups_are_not_enough() -> None:
-    widths = _allocate(GROUPS, _cost, 4, BudgetConfig(budget=0.1))
+    widths = _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=0.1))
     assert widths["stream"] < 16
     assert 4 * _cost(widths) <= 0.1 * _cost(FULL)
 
 
 def test_uniform_thins_everything_alike() -> None:
-    widths = _allocate(GROUPS, _cost, 4, BudgetConfig(budget=1.0, spread="uniform"))
+    widths = _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=1.0, spread="uniform"))
     shares = [widths[name] / full for name, full in FULL.items()]
     assert max(shares) - min(shares) < 0.07
 
@@ -58,7 +58,7 @@ def test_the_budget_is_never_exceeded_and_nothing_that_fits_is_left(
 ) -> None:
     config = BudgetConfig(budget=budget, spread=spread, min_width=min_width)
     try:
-        widths = _allocate(GROUPS, _cost, members, config)
+        widths = _allocate(GROUPS, _cost, _cost(FULL), members, config)
     except SubnetSearchError as error:
         assert "cannot be met" in str(error)  # noqa: PT017 (either outcome is right, each is checked)
         assert members * _cost(dict.fromkeys(FULL, min_width)) > budget * _cost(FULL)
@@ -72,35 +72,39 @@ def test_the_budget_is_never_exceeded_and_nothing_that_fits_is_left(
 
 
 def test_a_budget_for_everything_keeps_everything() -> None:
-    assert _allocate(GROUPS, _cost, 4, BudgetConfig(budget=4.0)) == FULL
-    assert _allocate(GROUPS, _cost, 4, BudgetConfig(budget=9.0)) == FULL
+    assert _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=4.0)) == FULL
+    assert _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=9.0)) == FULL
 
 
 def test_decimal_budgets_are_exact() -> None:
     # 0.29 · 100 is 28.999999999999996 in binary
-    widths = _allocate((_group("g", 100),), lambda w: w["g"], 29, BudgetConfig(budget=0.29))
+    widths = _allocate((_group("g", 100),), lambda w: w["g"], 100, 29, BudgetConfig(budget=0.29))
     assert widths == {"g": 1}
 
 
 def test_the_smallest_budget_that_can_be_met_is_told_and_works() -> None:
     with pytest.raises(SubnetSearchError, match=r"cannot be met with 4 members.* 0\.012 times") as caught:
-        _allocate(GROUPS, _cost, 4, BudgetConfig(budget=0.001))
+        _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=0.001))
     told = float(str(caught.value).split("they cost ")[1].split(" times")[0])
-    assert _allocate(GROUPS, _cost, 4, BudgetConfig(budget=told))
+    assert _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=told))
     with pytest.raises(SubnetSearchError, match="cannot be met"):
-        _allocate(GROUPS, _cost, 4, BudgetConfig(budget=told * 0.98))
+        _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=told * 0.98))
 
 
 def test_keep_rounds_down_but_not_below_the_minimum() -> None:
-    assert _allocate(GROUPS, _cost, 4, BudgetConfig(None, keep=0.3)) == {"stream": 16, "first": 9, "second": 7}
+    assert _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(None, keep=0.3)) == {
+        "stream": 16,
+        "first": 9,
+        "second": 7,
+    }
     uniform = BudgetConfig(None, keep=0.3, spread="uniform", min_width=8)
-    assert _allocate(GROUPS, _cost, 4, uniform) == {"stream": 8, "first": 9, "second": 8}
-    assert _allocate((_group("g", 10),), _cost, 2, BudgetConfig(None, keep=0.7)) == {"g": 7}
-    assert _allocate(GROUPS, _cost, 4, BudgetConfig(None, keep=1.0)) == FULL
+    assert _allocate(GROUPS, _cost, _cost(FULL), 4, uniform) == {"stream": 8, "first": 9, "second": 8}
+    assert _allocate((_group("g", 10),), _cost, 1, 2, BudgetConfig(None, keep=0.7)) == {"g": 7}
+    assert _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(None, keep=1.0)) == FULL
 
 
 def test_a_network_of_streams_alone_is_thinned_there() -> None:
-    assert _allocate((STREAM,), lambda w: w["stream"], 2, BudgetConfig(budget=1.0)) == {"stream": 8}
+    assert _allocate((STREAM,), lambda w: w["stream"], 16, 2, BudgetConfig(budget=1.0)) == {"stream": 8}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_a_network_of_streams_alone_is_thinned_there() -> None:
 )
 def test_what_does_not_fit_is_an_error(groups: tuple, members: int, config: BudgetConfig, message: str) -> None:
     with pytest.raises(SubnetSearchError, match=message):
-        _allocate(groups, _cost, members, config)
+        _allocate(groups, _cost, _cost(FULL), members, config)
 
 
 @pytest.mark.parametrize(
