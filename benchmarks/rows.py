@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from subnet_search.files import append_line
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -20,8 +21,4 @@ def read(name: str) -> list[dict[str, Any]]:
 
 def append(name: str, row: dict[str, Any]) -> None:
     """Adds a row to `results/NAME.jsonl`; it reaches the disk before the function returns."""
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(RESULTS / f"{name}.jsonl", json.dumps(row, allow_nan=False))

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import rows
 from subnet_search.files import write_text
+from subnet_search.tables import spread
 
 README = Path(__file__).parent / "README.md"
 
@@ -42,7 +43,7 @@ def main_job() -> str:
     for (backbone, budget, epochs, method), metrics in sorted(cells.items(), key=lambda item: item[0]):
         if method == "dense":
             metrics = metrics[:1]  # the same network for every seed
-        figures = [_spread([m[key] for m in metrics], scale, digits) for _, key, scale, digits in FIGURES]
+        figures = [spread([m[key] for m in metrics], digits, scale) for _, key, scale, digits in FIGURES]
         asked = ["–", "–"] if method == "dense" else [str(budget), str(epochs)]
         lines.append(_line([backbone, *asked, method, *figures, str(len(metrics))]))
     return "\n".join(lines)
@@ -61,11 +62,11 @@ def relevance() -> str:
     ordered = sorted(cells.items(), key=lambda item: statistics.mean(row["test"]["Acc"] for row in item[1]))
     for key, found in ordered:
         figures = [
-            _spread([row["test"]["Acc"] for row in found], 100, 1),
-            _spread([row["test"]["NLL"] for row in found], 1, 2),
-            _spread([row["seconds"] for row in found], 1, 1),
-            _spread([row["completeness"] for row in found], 1, 4),
-            _spread([row["completeness_image"] for row in found], 1, 3),
+            spread([row["test"]["Acc"] for row in found], 1, 100),
+            spread([row["test"]["NLL"] for row in found], 2, 1),
+            spread([row["seconds"] for row in found], 1, 1),
+            spread([row["completeness"] for row in found], 4, 1),
+            spread([row["completeness_image"] for row in found], 3, 1),
         ]
         lines.append(_line([*key, *figures, str(len(found))]))
     return "\n".join(lines)
@@ -89,14 +90,6 @@ def rendered(text: str) -> str:
         made = f"<!-- table: {name} -->\n{table()}\n<!-- end -->"
         text = re.sub(rf"<!-- table: {name} -->.*?<!-- end -->", lambda _, made=made: made, text, flags=re.DOTALL)
     return text
-
-
-def _spread(values: Sequence[float | None], scale: float, digits: int) -> str:
-    known = [value * scale for value in values if value is not None]
-    if not known:
-        return "–"
-    mean = f"{statistics.mean(known):.{digits}f}"
-    return mean if len(known) < 2 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
 def _header(titles: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Finds K accurate, independent subnetworks inside a trained network and ships them as one that knows when it does not know."""
 
 from subnet_search.backbones import Backbone, Card, load_backbone
+from subnet_search.compare import CompareConfig, compare
 from subnet_search.data import load_data, split
 from subnet_search.ensemble import SubnetEnsemble, Uncertainty, recalibrate
 from subnet_search.errors import SubnetSearchError
@@ -18,6 +19,7 @@ __all__ = [
     "Backbone",
     "BudgetConfig",
     "Card",
+    "CompareConfig",
     "FinetuneConfig",
     "GroupGraph",
     "MaskSet",
@@ -29,6 +31,7 @@ __all__ = [
     "SubnetSearchError",
     "Uncertainty",
     "allocate_quotas",
+    "compare",
     "evaluate",
     "export_ensemble",
     "find_groups",

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from subnet_search.compare import CompareConfig, compare
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export import load_ensemble
 from subnet_search.groups import find_groups
@@ -22,7 +23,7 @@ from subnet_search.pipeline import Stage, run
 from subnet_search.predictions import write_predictions
 from subnet_search.run_folder import RunFolder
 from subnet_search.settings import BackboneConfig, Flat, RunConfig
-from subnet_search.tables import groups_table, metrics_table
+from subnet_search.tables import comparison_table, groups_table, metrics_table
 
 DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as one that knows when it does not know."
 
@@ -68,6 +69,7 @@ def _commands(given: Sequence[str]) -> dict[str, Callable[..., Any]]:
 
     return {
         **{name: until(*stage) for name, stage in stages.items()},
+        "compare": _compare,
         "inspect": _inspect,
         "predict": _predict,
     }
@@ -97,6 +99,19 @@ def _run(config: RunConfig, until: Stage) -> None:
         console.print(f"{result.masks.algorithm}: mean IoU of the members {result.masks.mean_iou():.3f}")
     exported = f", the ensemble in {result.folder.ensemble}" if result.folder.ensemble.exists() else ""
     console.print(escape(f"in {result.folder.path}{exported}"))
+
+
+def _compare(
+    config: Annotated[CompareConfig, tyro.conf.arg(name="")] = CompareConfig(),  # noqa: B008 - frozen
+) -> None:
+    """Train and evaluate other uncertainty methods beside the search, on the same images.
+
+    What is finished in the folder is not done again.
+    """
+    with _progress() as progress:
+        found = compare(config, progress=progress)
+    console.print(comparison_table(found.rows, found.missing))
+    console.print(escape(f"in {config.out}"))
 
 
 def _inspect(

@@ -51,6 +51,21 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Adds a line to a UTF-8 file; it has reached the disk before the function returns.
+
+    Args:
+        path: Target; missing parent folders are made.
+        line: The line, without its end.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Fills a folder that appears under its name only once it is complete.

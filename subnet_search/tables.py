@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -28,6 +29,15 @@ _ROWS = (
     ("latency, ms a batch, masked", "cplx/LatencyMs", "lower"),
 )
 
+_COLUMNS = (
+    ("acc.", "cls/Acc", 4),
+    ("NLL", "cls/NLL", 3),
+    ("ECE", "cal/ECE", 3),
+    ("AURC", "sc/AURC", 4),
+    ("corr.", "ens/ErrCorr", 2),
+    ("MACs", "cplx/MACsRatio", 2),
+)
+
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """Lays the dense network and the ensemble side by side, the better figure in bold.
@@ -51,6 +61,52 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
             best = max(values) if better == "higher" else min(values)
         table.add_row(escape(title), *(_styled(value, value is not None and value == best) for value in values))
     return table
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -> Table:
+    """Lays the methods of a comparison below each other, mean ± standard deviation over the seeds.
+
+    `corr.` is the error correlation, MACs are relative to the dense network, and what stands under the name of an OOD
+    set is the AUROC by entropy.
+
+    Args:
+        rows: Result rows of one comparison.
+        missing: Method → why it has no row; it gets a line with the reason.
+    """
+    table = Table(title=escape(f"{rows[0]['backbone']} on {rows[0]['data']}") if rows else None, title_justify="left")
+    table.add_column("method", no_wrap=True)
+    columns = [column for column in _COLUMNS if any(row["metrics"].get(column[1]) is not None for row in rows)]
+    columns += [
+        (key.split("/")[1], key, 3)
+        for key in (rows[0]["metrics"] if rows else ())
+        if key.startswith("ood/") and key.endswith("AUROC/entropy")
+    ]
+    for title, *_ in columns:
+        table.add_column(escape(title), justify="right", no_wrap=True)
+    table.add_column("n", justify="right")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row["metrics"] for row in rows if row["method"] == method]
+        cells = [
+            spread([metrics.get(key) for metrics in own], digits).replace(" ±", "\n±") for _, key, digits in columns
+        ]
+        origin = next(row["settings"].get("origin") for row in rows if row["method"] == method)
+        name = f"{method}\n[dim](from scratch)" if origin == "scratch" else method
+        table.add_row(name, *cells, str(len(own)))
+    for method, reason in missing.items():
+        table.add_row(f"[yellow]{escape(method)}\n(missing)", *[""] * len(columns), "0")
+    if missing:
+        table.caption = "\n".join(f"{escape(method)}: {escape(reason)}" for method, reason in missing.items())
+        table.caption_justify = "left"
+    return table
+
+
+def spread(values: Sequence[float | None], digits: int, scale: float = 1.0) -> str:
+    """Returns `mean ± standard deviation` of what is known, the mean alone of one value, and a dash of none."""
+    known = [value * scale for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = f"{statistics.mean(known):.{digits}f}"
+    return mean if len(known) < 2 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
 def groups_table(graph: GroupGraph) -> Table:

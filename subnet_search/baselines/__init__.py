@@ -2,5 +2,6 @@
 
 from subnet_search.baselines.methods import CONTROLS, SYSTEMS, build, check
 from subnet_search.baselines.system import BaselineConfig, Phase, Setup, System
+from subnet_search.baselines.training import train
 
-__all__ = ["CONTROLS", "SYSTEMS", "BaselineConfig", "Phase", "Setup", "System", "build", "check"]
+__all__ = ["CONTROLS", "SYSTEMS", "BaselineConfig", "Phase", "Setup", "System", "build", "check", "train"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from subnet_search.baselines.mimo import Mimo, widened
 from subnet_search.baselines.sampled import SampledEnsemble
+from subnet_search.baselines.scratch import untrained
 from subnet_search.baselines.system import Phase, Setup, System
 from subnet_search.ensemble import EnsembleConfig, Predictor, SubnetEnsemble, recalibrate
 from subnet_search.errors import SubnetSearchError
@@ -31,7 +32,8 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
         search_config: Which channels the members keep; None keeps them all.
         parts: Some of `PARTS`: `stochastic_depth` leaves out branches at random in training and, with a draw for each
             member, in use; `depth_masks` leaves out fixed branches of each member, within the budget; `bagging` trains
-            each member on its bootstrap; `mimo` gives each member several inputs and heads; `distill` lets half of the
+            each member on its bootstrap; `mimo` gives each member several inputs and heads (without masks it is one network from scratch, as in the
+            paper); `distill` lets half of the
             loss come from the dense network; `repeat` shows all images to every member.
 
     Raises:
@@ -41,7 +43,9 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
     alone = search_config is None
     inputs = (run.members if alone else setup.baselines.inputs) if "mimo" in parts else 1
     if inputs > 1:
-        backbone, graph = widened(backbone, graph, inputs)
+        backbone, graph = widened(backbone, graph, inputs, run.seed)
+    if alone and "mimo" in parts:
+        backbone = replace(backbone, model=untrained(backbone.model, 1000 * run.seed))
     members = 1 if alone and "mimo" in parts else run.members
     masks = _masks(setup, graph, search_config, "depth_masks" in parts, members)
     # members that keep everything and differ by chance alone are one network: their normalisation is one too
@@ -69,6 +73,7 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
     return System(
         predictor,
         (Phase(config, measure_again if thinned else None),),
+        origin="scratch" if alone and "mimo" in parts else "backbone",
         iou=masks.mean_iou() if thinned and masks.members > 1 else None,
         budget=run.budget.budget if thinned else None,
     )

@@ -11,6 +11,7 @@ from subnet_search.baselines.composed import PARTS, composed
 from subnet_search.baselines.deep_ensemble import bagging, deep_ensemble, deep_ensemble_finetuned, single
 from subnet_search.baselines.mc_dropout import mc_dropout
 from subnet_search.baselines.packed_ensembles import packed
+from subnet_search.baselines.singe import singe
 from subnet_search.baselines.system import Setup, System
 from subnet_search.errors import SubnetSearchError
 from subnet_search.search import ALGORITHMS
@@ -24,6 +25,7 @@ SYSTEMS: Mapping[str, Callable[[Setup], System]] = {
     "bagging": bagging,
     "packed": packed,
     "batch_ensemble": batch_ensemble,
+    "singe": singe,
     "stochastic_depth": lambda setup: composed(setup, None, {"stochastic_depth"}),
     "depth_masks": lambda setup: composed(setup, None, {"depth_masks"}),
     "mimo": lambda setup: composed(setup, None, {"mimo"}),

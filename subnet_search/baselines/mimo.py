@@ -52,16 +52,18 @@ class Mimo(Predictor):
         return {**self.predictor.identity(), "inputs": self.inputs}
 
 
-def widened(backbone: Backbone, graph: GroupGraph, inputs: int) -> tuple[Backbone, GroupGraph]:
+def widened(backbone: Backbone, graph: GroupGraph, inputs: int, seed: int) -> tuple[Backbone, GroupGraph]:
     """Gives a network M inputs on the channel axis and M times the classes; with M = 1 it stays what it is.
 
-    The first convolution gets its own weights M times over, each divided by M, so that M equal images come through as
-    one; the head gets its own weights M times over.
+    The first convolution gets its own weights M times over, divided by M, so that M equal images come through as one;
+    the head gets its own weights M times over. With several inputs, noise of the same standard deviation as the first
+    weights is added to them for each input: inputs that all start alike would learn alike.
 
     Args:
         backbone: The network; it is not changed.
         graph: Its groups.
         inputs: Number of inputs M, at least 1.
+        seed: Seed of the noise.
 
     Returns:
         The network with a card of its new input and classes, and its groups, which have the names they had.
@@ -79,7 +81,11 @@ def widened(backbone: Backbone, graph: GroupGraph, inputs: int) -> tuple[Backbon
     assert isinstance(first, nn.modules.conv._ConvNd)
     assert isinstance(head, nn.Linear)
     with torch.no_grad():
-        first.weight = nn.Parameter(first.weight.repeat(1, inputs, *[1] * (first.weight.ndim - 2)) / inputs)
+        weight = first.weight.repeat(1, inputs, *[1] * (first.weight.ndim - 2))
+        if inputs > 1:
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+            weight = weight + first.weight.std().cpu() * noise.to(weight.device)
+        first.weight = nn.Parameter(weight / inputs)
         first.in_channels *= inputs
         head.weight = nn.Parameter(head.weight.repeat(inputs, 1))
         head.bias = None if head.bias is None else nn.Parameter(head.bias.repeat(inputs))

@@ -67,7 +67,7 @@ def allocate_quotas(
 
     Args:
         graph: The searchable groups and what they cost.
-        members: Number of members K, from 2 to the smallest group's width.
+        members: Number of members K, from 1 (a pruned network) to the smallest group's width.
         config: Budget and how it is spread.
         depth: Site of a residual branch → bool `[member]`, true where the member keeps the branch; what is left out
             costs nothing. None where all members keep all branches.
@@ -156,8 +156,8 @@ def _check(groups: Sequence[ChannelGroup], members: int, config: BudgetConfig) -
         raise SubnetSearchError(
             "there is no searchable group of channels; run `subnet-search inspect` to see what was left whole and why"
         )
-    if members < 2:
-        raise SubnetSearchError(f"got {members} member(s), expected at least 2: one alone is no ensemble")
+    if members < 1:
+        raise SubnetSearchError(f"got {members} members, expected at least 1")
     narrow = min(groups, key=lambda group: group.width)
     if members > narrow.width:
         raise SubnetSearchError(

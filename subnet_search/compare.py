@@ -1,0 +1,275 @@
+"""What one would get from each method, for the same money: every system on the same images, in one table."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from accelerate import Accelerator
+from rich.progress import Progress
+from torch import Tensor
+
+from subnet_search.backbones import Backbone
+from subnet_search.baselines import BaselineConfig, Setup, build, check, train
+from subnet_search.ensemble import EnsembleConfig
+from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate import EvaluateConfig, evaluate, predict_dataset, reliability, result_row, risk_coverage
+from subnet_search.files import append_line, write_json
+from subnet_search.finetune import FinetuneConfig
+from subnet_search.groups import find_groups
+from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
+from subnet_search.provenance import device_name
+from subnet_search.relevance import RelevanceConfig
+from subnet_search.search import BudgetConfig, SearchConfig
+from subnet_search.settings import BackboneConfig, DataConfig, Flat, RunConfig, to_dict
+
+log = logging.getLogger("subnet_search")
+
+METHODS = (
+    "msp",
+    "mc_dropout",
+    "deep_ensemble_finetuned",
+    "bagging",
+    "stochastic_depth",
+    "depth_masks",
+    "masksembles",
+    "random",
+    "search",
+)
+"""The methods of a comparison where none are named: all that start from the backbone, without their combinations."""
+
+ROWS, CURVES, MISSING, CELLS = "rows.jsonl", "curves.jsonl", "missing.json", "cells"
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Everything that decides a comparison. All systems get the same images, budget and settings of the stages.
+
+    Attributes:
+        methods: `msp`, `mc_dropout`, `deep_ensemble`, `deep_ensemble_finetuned`, `bagging`, `stochastic_depth`,
+            `depth_masks`, `mimo`, `packed`, `batch_ensemble`, `singe`; or masks (`masksembles`, `antirandom`,
+            `random`, `magnitude`, `best_of_8`, `search`, `search+ALGORITHM`), alone or with `+stochastic_depth`,
+            `+depth_masks`, `+bagging`, `+mimo`, `+distill`, `+repeat`.
+        seeds: One training of every method for each.
+        out: Folder of the comparison. Finished rows there are not computed again.
+        members: Number of members K, at least 2.
+        scratch_epochs: Epochs of the systems that start from scratch; None trains them as long as the others.
+        network: The trained network.
+        images: The images.
+        budget: What masked ensembles may cost.
+        baselines: Settings of single systems.
+        relevance: How channels are scored.
+        search: How channels are assigned by `search`.
+        ensemble: What members share.
+        finetune: How all systems are trained.
+        evaluate: How they are measured.
+
+    Raises:
+        SubnetSearchError: where there is no method of a name, or nothing to compare.
+    """
+
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    out: Path = Path("runs/compare")
+    members: int = 4
+    scratch_epochs: int | None = None
+    network: Annotated[BackboneConfig, Flat] = field(default_factory=BackboneConfig)
+    images: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
+    budget: Annotated[BudgetConfig, Flat] = field(default_factory=BudgetConfig)
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
+    relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        if not self.methods or not self.seeds:
+            raise SubnetSearchError("a comparison needs at least one method and one seed")
+        for method in self.methods:
+            check(method)
+        self.run(self.seeds[0])  # which looks at the members
+
+    def run(self, seed: int) -> RunConfig:
+        """Returns the settings of the runs with a seed."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(RunConfig) if f.name != "seed"}
+        return RunConfig(**shared, seed=seed)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison has come to.
+
+    Attributes:
+        rows: One result row for each method and seed that could be run, in the order asked for; of `msp`, which has
+            nothing random, one.
+        missing: Method → why it could not be run.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    missing: Mapping[str, str]
+
+
+def compare(
+    config: CompareConfig | None = None,
+    *,
+    backbone: Backbone | None = None,
+    splits: Splits | None = None,
+    human_counts: Tensor | None = None,
+    accelerator: Accelerator | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Trains and evaluates every method for every seed, seed by seed, and keeps a row of each.
+
+    A comparison that was interrupted goes on where it was, in the middle of a training too. A method that the network
+    or the settings do not allow is reported as missing; the others are run all the same.
+
+    Args:
+        config: All settings.
+        backbone: A network of the caller's own, instead of the one that `config.network` names.
+        splits: Images of the caller's own, instead of those that `config.images` names.
+        human_counts: How many people gave each test image each label, `[sample, class]`, in the order of the test set.
+        accelerator: Device and processes; by default accelerate's own choice.
+        progress: Bar to report to.
+
+    Returns:
+        The rows; they are in `rows.jsonl` in the folder too, with `curves.jsonl` (reliability and risk against
+        coverage) and `missing.json`.
+
+    Raises:
+        SubnetSearchError: where network, images or settings are wrong for every method.
+    """
+    config = config or CompareConfig()
+    accelerator = accelerator or Accelerator()
+    backbone = backbone or open_backbone(config.network)
+    splits = splits or open_splits(config.images, backbone.card)
+    check_splits(splits, backbone.card)
+    graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
+    cells = [(method, seed) for seed in config.seeds for method in config.methods]
+    cells = [cell for cell in cells if cell[0] != "msp" or cell[1] == config.seeds[0]]
+    task = progress.add_task("comparing", total=len(cells)) if progress else None
+    rows: list[Mapping[str, Any]] = []
+    missing: dict[str, str] = {}
+    for method, seed in cells:
+        if progress and task is not None:
+            progress.update(task, description=f"{method}, seed {seed}")
+        row: Mapping[str, Any] | None = _finished(config, method, seed)
+        if row is None and method not in missing:
+            setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
+            try:
+                row = _cell(method, setup, config, human_counts, accelerator)
+            except SubnetSearchError as problem:
+                missing[method] = str(problem)
+                log.info("%s is missing: %s", method, problem)
+        rows += [] if row is None else [row]
+        if progress and task is not None:
+            progress.advance(task)
+            for done in progress.task_ids:
+                if done != task:
+                    progress.remove_task(done)
+    write_json(config.out / MISSING, missing)
+    return Comparison(tuple(rows), missing)
+
+
+def _cell(
+    method: str, setup: Setup, config: CompareConfig, human_counts: Tensor | None, accelerator: Accelerator
+) -> Mapping[str, Any]:
+    """Trains and evaluates one method with one seed, and writes its row and curves."""
+    began = time.perf_counter()
+    setup.backbone.model.to(accelerator.device)
+    system = build(method, setup)
+    if system.origin == "scratch" and config.scratch_epochs is not None:
+        longer = (replace(phase, config=replace(phase.config, epochs=config.scratch_epochs)) for phase in system.phases)
+        system = replace(system, phases=tuple(longer))
+    history = train(system, setup, config.out / CELLS / _cell_name(config, method, setup.run.seed), accelerator)
+    predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
+    test = splits.validation if splits.test is None else splits.test
+    settings = config.evaluate
+    tested = predict_dataset(predictor, test, card, settings.batch_size, settings.precision, setup.progress)
+    metrics = evaluate(
+        predictor,
+        card=card,
+        test=test,
+        validation=None if splits.test is None else splits.validation,
+        ood=splits.ood,
+        config=settings,
+        macs=predictor.macs(),
+        dense_macs=setup.graph.dense_macs,
+        iou=system.iou,
+        human_counts=human_counts,
+        tested=tested,
+        progress=setup.progress,
+    )
+    row = result_row(
+        method=method,
+        backbone=card.name,
+        data=config.images.data,
+        seed=setup.run.seed,
+        members=predictor.members,
+        budget=system.budget,
+        epochs=sum(phase.config.epochs for phase in system.phases) if system.phases else None,
+        samples_seen=history.samples_seen if system.phases else None,
+        settings={**_settings(config), "origin": system.origin},
+        metrics=metrics,
+        device=device_name(accelerator.device),
+        seconds=time.perf_counter() - began,
+    )
+    curves = {
+        "method": method,
+        "seed": setup.run.seed,
+        "settings": _digest(_settings(config)),
+        "reliability": dataclasses.asdict(reliability(tested)),
+        "risk_coverage": dataclasses.asdict(risk_coverage(tested)),
+    }
+    append_line(config.out / CURVES, json.dumps(curves))
+    append_line(config.out / ROWS, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
+    return row
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a comparison, none where the file does not exist.
+
+    Raises:
+        SubnetSearchError: where a line is no JSON, such as one that was cut off when the power failed.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as problem:
+            raise SubnetSearchError(f"{path}: line {number} is no JSON ({problem}); delete that line") from problem
+    return rows
+
+
+def _finished(config: CompareConfig, method: str, seed: int) -> dict[str, Any] | None:
+    """The row of a cell, None where there is none with these settings."""
+    wanted = _settings(config)
+    for row in read_rows(config.out / ROWS):
+        settings = {name: value for name, value in row["settings"].items() if name != "origin"}
+        if (row["method"], row["seed"], settings) == (method, seed, wanted):
+            return row
+    return None
+
+
+def _settings(config: CompareConfig) -> dict[str, Any]:
+    """What decides the row of a method and seed."""
+    return {name: value for name, value in to_dict(config).items() if name not in ("methods", "seeds", "out")}
+
+
+def _cell_name(config: CompareConfig, method: str, seed: int) -> str:
+    """A folder for each training; an evaluation with other settings takes up the same."""
+    decisive = {**_settings(config), "evaluate": None}
+    decisive["images"] = {**decisive["images"], "test": None, "ood": None}
+    return f"{method}-{seed}-{_digest(decisive)}"
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
