@@ -110,8 +110,8 @@ def _allocate(
     smallest = dict.fromkeys(full, config.min_width)
     if cost(smallest) > allowed:
         raise SubnetSearchError(
-            f"budget {config.budget:g} cannot be met with {members} members: at {config.min_width} channel(s) in every group they cost "
-            f"{_rounded_up(members * cost(smallest) / dense)} times the dense network; raise the budget to that, or use fewer members"
+            f"budget {config.budget:g} cannot be met with {members} member{'s' * (members > 1)}: at {config.min_width} channel(s) in every group they cost "
+            f"{_rounded_up(members * cost(smallest) / dense)} times the dense network; raise the budget to that{', or use fewer members' * (members > 1)}"
         )
     start, thinned = full, inner
     if cost(_thinned(full, inner, 0.0, config.min_width)) > allowed:

@@ -91,6 +91,12 @@ def test_the_smallest_budget_that_can_be_met_is_told_and_works() -> None:
         _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(budget=told * 0.98))
 
 
+def test_one_network_gets_what_each_of_two_gets_of_twice_the_budget() -> None:
+    alone = _allocate(GROUPS, _cost, _cost(FULL), 1, BudgetConfig(budget=0.4))
+    assert alone == _allocate(GROUPS, _cost, _cost(FULL), 2, BudgetConfig(budget=0.8))
+    assert _cost(alone) <= 0.4 * _cost(FULL)
+
+
 def test_keep_rounds_down_but_not_below_the_minimum() -> None:
     assert _allocate(GROUPS, _cost, _cost(FULL), 4, BudgetConfig(None, keep=0.3)) == {
         "stream": 16,
@@ -110,7 +116,7 @@ def test_a_network_of_streams_alone_is_thinned_there() -> None:
 @pytest.mark.parametrize(
     ("groups", "members", "config", "message"),
     [
-        (GROUPS, 1, BudgetConfig(), "expected at least 2"),
+        (GROUPS, 0, BudgetConfig(), "expected at least 1"),
         (GROUPS, 17, BudgetConfig(), "group 'stream' has 16 channels"),
         (GROUPS, 4, BudgetConfig(min_width=17), "min_width is 17, but group 'stream' has 16"),
         ((), 4, BudgetConfig(), "no searchable group"),
