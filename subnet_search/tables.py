@@ -30,12 +30,12 @@ _ROWS = (
 )
 
 _COLUMNS = (
-    ("acc.", "cls/Acc", 4),
-    ("NLL", "cls/NLL", 3),
-    ("ECE", "cal/ECE", 3),
-    ("AURC", "sc/AURC", 4),
-    ("corr.", "ens/ErrCorr", 2),
-    ("MACs", "cplx/MACsRatio", 2),
+    ("acc. %", "cls/Acc", 2, 100.0),
+    ("NLL", "cls/NLL", 3, 1.0),
+    ("ECE", "cal/ECE", 3, 1.0),
+    ("AURC", "sc/AURC", 3, 1.0),
+    ("corr.", "ens/ErrCorr", 2, 1.0),
+    ("MACs", "cplx/MACsRatio", 2, 1.0),
 )
 
 
@@ -77,7 +77,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
     table.add_column("method", no_wrap=True)
     columns = [column for column in _COLUMNS if any(row["metrics"].get(column[1]) is not None for row in rows)]
     columns += [
-        (key.split("/")[1], key, 3)
+        (key.split("/")[1], key, 3, 1.0)
         for key in (rows[0]["metrics"] if rows else ())
         if key.startswith("ood/") and key.endswith("AUROC/entropy")
     ]
@@ -87,12 +87,13 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row["metrics"] for row in rows if row["method"] == method]
         cells = [
-            spread([metrics.get(key) for metrics in own], digits).replace(" ±", "\n±") for _, key, digits in columns
+            spread([metrics.get(key) for metrics in own], digits, scale).replace(" ± ", "\n±")
+            for _, key, digits, scale in columns
         ]
         origin = next(row["settings"].get("origin") for row in rows if row["method"] == method)
         name = f"{method}\n[dim](from scratch)" if origin == "scratch" else method
         table.add_row(name, *cells, str(len(own)))
-    for method, reason in missing.items():
+    for method in missing:
         table.add_row(f"[yellow]{escape(method)}\n(missing)", *[""] * len(columns), "0")
     if missing:
         table.caption = "\n".join(f"{escape(method)}: {escape(reason)}" for method, reason in missing.items())
