@@ -34,6 +34,11 @@ def weights(backbone: str) -> Path:
     return folder() / "backbones" / WEIGHTS[backbone]
 
 
+def human_counts() -> Path:
+    """Returns the file of CIFAR-10H: how many people gave each test image each label (Peterson et al. 2019)."""
+    return folder() / "data" / "cifar10h_counts.npz"
+
+
 def npz(name: str) -> str:
     """Returns the data source `npz:FILE` of a set, unpacking it the first time."""
     path = CACHE / f"{name}.npz"

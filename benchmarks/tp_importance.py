@@ -29,7 +29,13 @@ IMPORTANCES: Mapping[str, Callable[[], Any]] = {
 
 
 def score_by_torch_pruning(
-    ensemble: SubnetEnsemble, dense: nn.Module, names: Sequence[str], criterion: str, images: Tensor, labels: Tensor
+    ensemble: SubnetEnsemble,
+    dense: nn.Module,
+    names: Sequence[str],
+    criterion: str,
+    images: Tensor,
+    labels: Tensor,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Scores the channels of one member with an importance of torch-pruning.
 
@@ -40,9 +46,13 @@ def score_by_torch_pruning(
         criterion: A key of `IMPORTANCES`.
         images: Prepared images `[batch, ...]`, for the gradients of Taylor and Hessian.
         labels: Their labels, int64 `[batch]`.
+        seed: Seed of chance, which torch-pruning draws from the global state; that is left as it was.
 
     Returns:
-        Group → float32 `[1, channel]`, at least 0; 0 for a channel that was cut. Chance draws from the global state.
+        Group → float32 `[1, channel]`, at least 0; 0 for a channel that was cut.
+
+    Raises:
+        ValueError: where torch-pruning couples other layers than we do.
     """
     kept = {name: mask[0] for name, mask in ensemble.masks.masks.items()}
     network = slice_network(member_network(ensemble, dense), ensemble.graph, kept).eval().requires_grad_(True)
@@ -56,9 +66,12 @@ def score_by_torch_pruning(
         graph.build_dependency(network.network, images[:1], verbose=False)
     importance = IMPORTANCES[criterion]()
     scores = {}
-    for name in names:
-        scores[name] = torch.zeros(1, len(kept[name]))
-        scores[name][0, kept[name]] = importance(_group(graph, network, ensemble.graph[name])).detach().cpu().float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name in names:
+            found = importance(_group(graph, network, ensemble.graph[name]))
+            scores[name] = torch.zeros(1, len(kept[name]))
+            scores[name][0, kept[name]] = found.detach().cpu().float()
     return scores
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,6 +123,8 @@ def compare(
     backbone: Backbone | None = None,
     splits: Splits | None = None,
     human_counts: Tensor | None = None,
+    rows_file: Path | None = None,
+    curves_file: Path | None = None,
     accelerator: Accelerator | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -136,17 +138,20 @@ def compare(
         backbone: A network of the caller's own, instead of the one that `config.network` names.
         splits: Images of the caller's own, instead of those that `config.images` names.
         human_counts: How many people gave each test image each label, `[sample, class]`, in the order of the test set.
+        rows_file: Where the rows are kept, one JSON object a line; by default `rows.jsonl` in the folder.
+        curves_file: Where the curves of each row are kept (reliability, and risk against coverage), in the same form; by
+            default `curves.jsonl` in the folder.
         accelerator: Device and processes; by default accelerate's own choice.
         progress: Bar to report to.
 
     Returns:
-        The rows; they are in `rows.jsonl` in the folder too, with `curves.jsonl` (reliability and risk against
-        coverage) and `missing.json`.
+        The rows, and what is missing, which is in `missing.json` in the folder too.
 
     Raises:
         SubnetSearchError: where network, images or settings are wrong for every method.
     """
     config = config or CompareConfig()
+    rows_file, curves_file = rows_file or config.out / ROWS, curves_file or config.out / CURVES
     accelerator = accelerator or Accelerator()
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
@@ -160,11 +165,13 @@ def compare(
     for method, seed in cells:
         if progress and task is not None:
             progress.update(task, description=f"{method}, seed {seed}")
-        row: Mapping[str, Any] | None = _finished(config, method, seed)
+        row = _finished(read_rows(rows_file), config, method, seed)
         if row is None and method not in missing:
             setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
             try:
-                row = _cell(method, setup, config, human_counts, accelerator)
+                row, curves = _cell(method, setup, config, human_counts, accelerator)
+                append_line(curves_file, json.dumps(curves))
+                append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
             except SubnetSearchError as problem:
                 missing[method] = str(problem)
                 log.info("%s is missing: %s", method, problem)
@@ -180,8 +187,8 @@ def compare(
 
 def _cell(
     method: str, setup: Setup, config: CompareConfig, human_counts: Tensor | None, accelerator: Accelerator
-) -> Mapping[str, Any]:
-    """Trains and evaluates one method with one seed, and writes its row and curves."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Trains and evaluates one method with one seed; returns its row and curves."""
     began = time.perf_counter()
     setup.backbone.model.to(accelerator.device)
     system = build(method, setup)
@@ -228,9 +235,7 @@ def _cell(
         "reliability": dataclasses.asdict(reliability(tested)),
         "risk_coverage": dataclasses.asdict(risk_coverage(tested)),
     }
-    append_line(config.out / CURVES, json.dumps(curves))
-    append_line(config.out / ROWS, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
-    return row
+    return row, curves
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -249,10 +254,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _finished(config: CompareConfig, method: str, seed: int) -> dict[str, Any] | None:
+def _finished(
+    rows: Sequence[Mapping[str, Any]], config: CompareConfig, method: str, seed: int
+) -> Mapping[str, Any] | None:
     """The row of a cell, None where there is none with these settings."""
     wanted = _settings(config)
-    for row in read_rows(config.out / ROWS):
+    for row in rows:
         settings = {name: value for name, value in row["settings"].items() if name != "origin"}
         if (row["method"], row["seed"], settings) == (method, seed, wanted):
             return row

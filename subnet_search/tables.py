@@ -34,7 +34,6 @@ _COLUMNS = (
     ("NLL", "cls/NLL", 3, 1.0),
     ("ECE", "cal/ECE", 3, 1.0),
     ("AURC", "sc/AURC", 3, 1.0),
-    ("corr.", "ens/ErrCorr", 2, 1.0),
     ("MACs", "cplx/MACsRatio", 2, 1.0),
 )
 
@@ -66,8 +65,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
 def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -> Table:
     """Lays the methods of a comparison below each other, mean ± standard deviation over the seeds.
 
-    `corr.` is the error correlation, MACs are relative to the dense network, and what stands under the name of an OOD
-    set is the AUROC by entropy.
+    MACs are relative to the dense network; what stands under the name of an OOD set is the AUROC by entropy.
 
     Args:
         rows: Result rows of one comparison.
@@ -83,7 +81,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
     ]
     for title, *_ in columns:
         table.add_column(escape(title), justify="right", no_wrap=True)
-    table.add_column("n", justify="right")
+    table.add_column("n", justify="right", no_wrap=True)
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row["metrics"] for row in rows if row["method"] == method]
         cells = [
