@@ -25,7 +25,7 @@ def singe(setup: Setup) -> System:
 
     A single network cannot cost more than the dense one, so the budget of the ensembles is its own only below 1.0;
     from there on it is pruned to 1 / 2.1 of the dense MACs, the speed-up at which pruning methods are compared on
-    ResNet-56 / CIFAR-10 (Fang et al. 2023, DepGraph, table 3). A kept share of channels stays what it is.
+    ResNet-56 / CIFAR-10 (as in Fang et al. 2023, DepGraph). A kept share of channels stays what it is.
     """
     budget = setup.run.budget
     if budget.budget is not None and budget.budget >= 1.0:
