@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import rows
+from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
 from subnet_search.files import write_text
-from subnet_search.tables import spread
+from subnet_search.tables import mean_of, spread
 
 README = Path(__file__).parent / "README.md"
 
@@ -31,6 +32,26 @@ FIGURES = (
     ("SVHN", "ood/svhn/AUROC/entropy", 1, 3),
     ("Tiny", "ood/tinyimagenet/AUROC/entropy", 1, 3),
     ("MACs", "cplx/MACsRatio", 1, 2),
+)
+
+
+COMPARED = (
+    ("Acc %", "cls/Acc", 100, 2),
+    ("NLL", "cls/NLL", 1, 3),
+    ("ECE", "cal/ECE", 1, 3),
+    ("NLL ts", "cls/NLL_TS", 1, 3),
+    ("AURC", "sc/AURC", 1, 4),
+    ("err. corr.", "ens/ErrCorr", 1, 2),
+    ("C100", "ood/cifar100/AUROC/entropy", 1, 3),
+    ("Tiny", "ood/tinyimagenet/AUROC/entropy", 1, 3),
+    ("SVHN", "ood/svhn/AUROC/entropy", 1, 3),
+    ("MNIST", "ood/mnist-test/AUROC/entropy", 1, 3),
+    ("shift Acc %", "shift/*/*/Acc", 100, 1),
+    ("shift NLL", "shift/*/*/NLL", 1, 2),
+    ("human", "aleatoric/Spearman", 1, 3),
+    ("MACs", "cplx/MACsRatio", 1, 2),
+    ("k params", "cplx/Params", 0.001, 0),
+    ("ms", "cplx/LatencyMs", 1, 1),
 )
 
 
@@ -81,7 +102,36 @@ def throughput() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"main_job": main_job, "relevance": relevance, "throughput": throughput}
+def compare() -> str:
+    """Every system, those that start from the backbone first; and below the table what is missing from it."""
+    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows.read("compare"):
+        start = row["settings"]["origin"]
+        cells[(row["backbone"], start, row["epochs"] or 0, row["budget"] or 0.0, row["method"])].append(row)
+    lines = _header(["network", "start", "epochs", "method", *(title for title, *_ in COMPARED), "samples", "n"])
+    best = sorted(
+        cells.items(), key=lambda item: (item[0][:3], statistics.mean(r["metrics"]["cls/NLL"] for r in item[1]))
+    )
+    for (backbone, start, epochs, _, method), found in best:
+        figures = [
+            spread([mean_of(r["metrics"], key) for r in found], digits, scale) for _, key, scale, digits in COMPARED
+        ]
+        seen = "–" if found[0]["samples_seen"] is None else f"{found[0]['samples_seen'] / 1000:.0f} k"
+        lines.append(_line([backbone, start, str(epochs or "–"), method, *figures, seen, str(len(found))]))
+    seeds = {method: len(found) for (*_, method), found in cells.items()}
+    short = [
+        f"{method} ({seeds.get(method, 0)})"
+        for method in (*FROM_BACKBONE, *FROM_SCRATCH)
+        if seeds.get(method, 0) < _wanted(method)
+    ]
+    return "\n".join([*lines, "", f"Missing, with the seeds there are of 3: {', '.join(short) or 'nothing'}."])
+
+
+def _wanted(method: str) -> int:
+    return 1 if method == "msp" else 3
+
+
+TABLES = {"compare": compare, "main_job": main_job, "relevance": relevance, "throughput": throughput}
 
 
 def rendered(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from rich.markup import escape
@@ -34,6 +35,7 @@ _COLUMNS = (
     ("NLL", "cls/NLL", 3, 1.0),
     ("ECE", "cal/ECE", 3, 1.0),
     ("AURC", "sc/AURC", 3, 1.0),
+    ("OOD", "ood/*/AUROC/entropy", 3, 1.0),
     ("MACs", "cplx/MACsRatio", 2, 1.0),
 )
 
@@ -65,7 +67,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
 def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -> Table:
     """Lays the methods of a comparison below each other, mean ± standard deviation over the seeds.
 
-    MACs are relative to the dense network; what stands under the name of an OOD set is the AUROC by entropy.
+    OOD is the AUROC by entropy, the mean of all sets; MACs are relative to the dense network.
 
     Args:
         rows: Result rows of one comparison.
@@ -73,30 +75,31 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
     """
     table = Table(title=escape(f"{rows[0]['backbone']} on {rows[0]['data']}") if rows else None, title_justify="left")
     table.add_column("method", no_wrap=True)
-    columns = [column for column in _COLUMNS if any(row["metrics"].get(column[1]) is not None for row in rows)]
-    columns += [
-        (key.split("/")[1], key, 3, 1.0)
-        for key in (rows[0]["metrics"] if rows else ())
-        if key.startswith("ood/") and key.endswith("AUROC/entropy")
-    ]
-    for title, *_ in columns:
+    for title, *_ in _COLUMNS:
         table.add_column(escape(title), justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row["metrics"] for row in rows if row["method"] == method]
         cells = [
-            spread([metrics.get(key) for metrics in own], digits, scale).replace(" ± ", "\n±")
-            for _, key, digits, scale in columns
+            spread([mean_of(metrics, key) for metrics in own], digits, scale).replace(" ± ", "\n±")
+            for _, key, digits, scale in _COLUMNS
         ]
         origin = next(row["settings"].get("origin") for row in rows if row["method"] == method)
         name = f"{method}\n[dim](from scratch)" if origin == "scratch" else method
         table.add_row(name, *cells, str(len(own)))
     for method in missing:
-        table.add_row(f"[yellow]{escape(method)}\n(missing)", *[""] * len(columns), "0")
+        table.add_row(f"[yellow]{escape(method)}\n(missing)", *[""] * len(_COLUMNS), "0")
     if missing:
         table.caption = "\n".join(f"{escape(method)}: {escape(reason)}" for method, reason in missing.items())
         table.caption_justify = "left"
     return table
+
+
+def mean_of(metrics: Mapping[str, float | None], pattern: str) -> float | None:
+    """Returns the mean of all figures whose names fit a pattern, such as `ood/*/AUROC/entropy`; None where one is null."""
+    values = [value for key, value in metrics.items() if fnmatchcase(key, pattern)]
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known and len(known) == len(values) else None
 
 
 def spread(values: Sequence[float | None], digits: int, scale: float = 1.0) -> str:
