@@ -155,7 +155,7 @@ def compare(
     accelerator = accelerator or Accelerator()
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
-    check_splits(splits, backbone.card)
+    check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     cells = [(method, seed) for seed in config.seeds for method in config.methods]
     cells = [cell for cell in cells if cell[0] != "msp" or cell[1] == config.seeds[0]]

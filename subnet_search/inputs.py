@@ -17,6 +17,7 @@ from subnet_search.data import (
     ArrayDataset,
     batches,
     check_labels,
+    check_picture,
     check_training,
     labels_of,
     load_data,
@@ -89,7 +90,7 @@ def open_splits(config: DataConfig, card: Card) -> Splits:
     return Splits(train, validation, test, ood)
 
 
-def check_splits(splits: Splits, card: Card) -> Tensor:
+def check_splits(splits: Splits, card: Card, shifted: bool = False) -> Tensor:
     """Refuses images and labels that nothing can be learned from, before anything is written.
 
     Test and OOD images are not touched: nothing but the evaluation reads them.
@@ -97,14 +98,17 @@ def check_splits(splits: Splits, card: Card) -> Tensor:
     Args:
         splits: The images of a run.
         card: Card of the network.
+        shifted: Whether the evaluation is to corrupt the test images, which only pictures can be.
 
     Returns:
         The training labels, int64 `[N]`.
 
     Raises:
-        SubnetSearchError: where training or validation labels are absent or outside the classes, or all training
-            labels are of one class.
+        SubnetSearchError: where training or validation labels are absent or outside the classes, all training labels
+            are of one class, or what is to be corrupted is no picture.
     """
+    if shifted:
+        check_picture(card.input_shape, f"network {card.name!r}")
     labels = labels_of(splits.train)
     check_training(labels, len(card.classes), _source(splits.train, "training data"))
     held_out, source = labels_of(splits.validation), _source(splits.validation, "validation data")

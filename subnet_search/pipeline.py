@@ -81,7 +81,7 @@ def run(
     named = splits is None
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
-    labels = check_splits(splits, backbone.card)
+    labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     quotas = allocate_quotas(graph, config.members, config.budget)
     # Nothing is written before this line, so that what cannot work leaves no trace.
