@@ -3,7 +3,7 @@
 from subnet_search.data.array_dataset import UNLABELLED, ArrayDataset, check_labels, check_training
 from subnet_search.data.augment import Augmentation, augment
 from subnet_search.data.batches import batches, labels_of
-from subnet_search.data.corrupt import corrupt
+from subnet_search.data.corrupt import check_picture, corrupt
 from subnet_search.data.folder import load_image
 from subnet_search.data.sources import load_data
 from subnet_search.data.split import VALIDATION_FRACTION, split
@@ -16,6 +16,7 @@ __all__ = [
     "augment",
     "batches",
     "check_labels",
+    "check_picture",
     "check_training",
     "corrupt",
     "labels_of",
