@@ -19,9 +19,9 @@ def untrained(network: nn.Module, seed: int) -> nn.Module:
         seed: Seed of the weights; the global random state is left as it was.
 
     Returns:
-        The copy, in the same mode.
+        The copy, in the same mode, on the CPU.
     """
-    fresh = copy.deepcopy(network)
+    fresh = copy.deepcopy(network).cpu()  # an accelerator would draw other numbers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in fresh.modules():
