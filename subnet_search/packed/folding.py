@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator as python_operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, fx
@@ -13,7 +13,8 @@ from subnet_search.packed.program import CONVOLUTIONS, Program, arguments, opera
 
 FRESH = CONVOLUTIONS | {"linear", "batch_norm", "add", "mul", "baddbmm"}
 """Operations whose result is memory of their own."""
-_VIEWS = {"flatten", "unflatten", "transpose"}
+VIEWS = {"flatten", "unflatten", "transpose"}
+"""Operations whose result may be their operand's memory."""
 
 
 def fold_norms(program: Program, keep: Collection[str] = ()) -> Program:
@@ -83,7 +84,7 @@ def _fold(norm: fx.Node, graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
     if kind == "linear" and len(layer.meta["shape"]) != 1:
         return  # a norm over another axis than the features
     weight, bias, mean, variance, scale, shift = (
-        tensors[value.target] if isinstance(value, fx.Node) else None
+        tensors[str(value.target)] if isinstance(value, fx.Node) else None
         for value in (
             of_layer["weight"],
             of_layer["bias"],
@@ -118,14 +119,15 @@ def _is_whole_slice(node: fx.Node) -> bool:
     return settings["start"] in (0, None) and settings["end"] in (None, 2**63 - 1) and settings["step"] == 1
 
 
-def _writes_zero(node: object, tensors: object) -> bool:
+def _writes_zero(node: object, tensors: Mapping[str, Tensor]) -> bool:
     """Whether a layer's weight and bias are zero throughout, whatever it reads."""
+    while isinstance(node, fx.Node) and operator(node) in VIEWS:
+        node = node.args[0]
     if not isinstance(node, fx.Node) or operator(node) not in CONVOLUTIONS | {"linear", "batch_norm", "baddbmm"}:
         return False
     values = arguments(node)
     names = ("self", "batch2") if operator(node) == "baddbmm" else ("weight", "bias")
     read = [values[name] for name in names if values[name] is not None]
-    assert isinstance(tensors, dict)
     if not read or not all(isinstance(value, fx.Node) and value.op == "get_attr" for value in read):
         return False
     return not any(bool(tensors[value.target].any()) for value in read)
@@ -140,7 +142,7 @@ def _expendable(node: object) -> bool:
     if not isinstance(node, fx.Node) or len(node.users) != 1:
         return False
     name = operator(node).removesuffix("_")
-    if name in _VIEWS:
+    if name in VIEWS:
         return _expendable(node.args[0])
     return name in FRESH
 

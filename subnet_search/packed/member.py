@@ -37,7 +37,10 @@ def member_network(ensemble: SubnetEnsemble, member: int) -> nn.Module:
     Raises:
         SubnetSearchError: where there is no such member.
     """
-    sliced = slice_member(ensemble, member, {name: mask[member] for name, mask in ensemble.masks.masks.items()})
+    if not 0 <= member < ensemble.members:
+        raise SubnetSearchError(f"got member {member}, expected one of 0 to {ensemble.members - 1}")
+    kept = {name: mask[member] for name, mask in ensemble.masks.masks.items()}
+    sliced = slice_member(ensemble, member, kept, norm_ranks(ensemble))
     network = sliced.network
     if sliced.resizes:
         resizing = _Resizing(sliced)
@@ -46,33 +49,39 @@ def member_network(ensemble: SubnetEnsemble, member: int) -> nn.Module:
     return network
 
 
-def slice_member(ensemble: SubnetEnsemble, member: int, kept: Mapping[str, Tensor]) -> SlicedNetwork:
+def slice_member(
+    ensemble: SubnetEnsemble, member: int, kept: Mapping[str, Tensor], ranks: Mapping[str, int]
+) -> SlicedNetwork:
     """Returns a member cut down to some channels, those among them that it does not keep giving zero.
 
     Args:
         ensemble: The ensemble; it is not changed.
         member: Number of the member.
         kept: Group → bool `[channel]`, the channels to stay: at least those that the member keeps.
+        ranks: What `norm_ranks` says of the ensemble.
 
     Returns:
         The small network in eval mode, on the ensemble's device.
-
-    Raises:
-        SubnetSearchError: where there is no such member.
     """
-    if not 0 <= member < ensemble.members:
-        raise SubnetSearchError(f"got member {member}, expected one of 0 to {ensemble.members - 1}")
-    alone = ensemble.select([member]).eval()
-    ranks = _ranks_of_norms(alone)
-    network = alone.network
+    network = ensemble.select([member]).network
     for name, module in list(network.named_modules()):
         if isinstance(module, MemberNorm):
-            network.set_submodule(name, _norm(module, ranks.get(name, 4)))
+            network.set_submodule(name, _norm(module, ranks[name]))
         elif isinstance(module, MemberMask):
             network.set_submodule(name, _masked(module))
         elif isinstance(module, MemberLinear):
             network.set_submodule(name, _linear(module))
     return slice_network(network, ensemble.graph, kept).eval()
+
+
+def norm_ranks(ensemble: SubnetEnsemble) -> dict[str, int]:
+    """Returns how many axes the input of each member norm has, which tells the class of the norm that it replaced."""
+    alone = ensemble.select([0]).eval()
+    ranks: dict[str, int] = {}
+    with _noted(alone.network, ranks), torch.no_grad():
+        like = next(alone.network.parameters())
+        alone(torch.zeros(1, *alone.graph.example_shape, dtype=like.dtype, device=like.device))
+    return ranks
 
 
 class _Resizing:
@@ -85,22 +94,13 @@ class _Resizing:
     def begin(self, _module: nn.Module, _inputs: Any) -> None:
         """Starts to change them."""
         calls = ResizedCalls(self.resizes, self.kept)
-        calls.__enter__()
+        calls.__enter__()  # type: ignore[no-untyped-call]  # PyTorch's modes are not annotated
         self.running.append(calls)
 
     def end(self, _module: nn.Module, _inputs: Any, _result: Any) -> None:
         """Stops."""
         if self.running:
-            self.running.pop().__exit__(None, None, None)
-
-
-def _ranks_of_norms(alone: SubnetEnsemble) -> dict[str, int]:
-    """The number of axes that each norm's input has; the ensemble does not remember the norms' classes."""
-    ranks: dict[str, int] = {}
-    with _noted(alone.network, ranks), torch.no_grad():
-        like = next(alone.network.parameters())
-        alone(torch.zeros(1, *alone.graph.example_shape, dtype=like.dtype, device=like.device))
-    return ranks
+            self.running.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]  # the same
 
 
 @contextmanager

@@ -74,13 +74,14 @@ def trace_program(network: SlicedNetwork, example: Tensor) -> Program:
             )
     except Exception as error:  # whatever a user's forward makes of symbolic shapes
         raise SubnetSearchError(
-            f"the network cannot be packed: torch.export cannot follow its code ({_first_line(error)}); expected a forward pass that takes any batch size and does not branch on values"
+            f"the network cannot be packed: torch.export cannot follow its code ({first_line(error)}); expected a forward pass that takes any batch size and does not branch on values"
         ) from error
     signature = exported.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     state: dict[str, Any] = dict(exported.state_dict) | dict(exported.constants)
     tensors: dict[str, Tensor] = {}
-    graph, copied = fx.Graph(), {}
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name in names | dict(signature.inputs_to_lifted_tensor_constants):
             name = names.get(node.name) or signature.inputs_to_lifted_tensor_constants[node.name]
@@ -92,8 +93,9 @@ def trace_program(network: SlicedNetwork, example: Tensor) -> Program:
         elif node.op in ("placeholder", "call_function"):
             if "assert" in str(node.target):
                 continue
-            copied[node] = graph.node_copy(node, lambda n: copied[n])
-            copied[node].target = _out_of_place(node.target)
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+            if node.op == "call_function":
+                copied[node].target = _out_of_place(node.target)
             copied[node].meta = {"shape": _shape(node.meta.get("val"))}
         else:
             raise SubnetSearchError(
@@ -117,6 +119,24 @@ def operator(node: fx.Node) -> str:
     return str(node.target._schema.name).removeprefix("aten::")
 
 
+def settings(node: fx.Node, made: Mapping[fx.Node, fx.Node] | None = None) -> tuple[Any, Any]:
+    """Returns the arguments of an operation with its operands by name, hashable.
+
+    Args:
+        node: The operation.
+        made: Operand → the node of another graph whose name is to be taken.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return ("node", (made[value] if made is not None else value).name)
+        if isinstance(value, list | tuple):
+            return tuple(plain(item) for item in value)
+        return (type(value).__name__, value)  # 1 and True are equal, but not the same setting
+
+    return plain(node.args), tuple((name, plain(value)) for name, value in sorted(node.kwargs.items()))
+
+
 def _logits(output: fx.Node, wanted: Any) -> fx.Node:
     (found,) = (node for node in output.args[0] if node.name == wanted[0])  # type: ignore[union-attr]
     assert isinstance(found, fx.Node)
@@ -125,6 +145,8 @@ def _logits(output: fx.Node, wanted: Any) -> fx.Node:
 
 def _out_of_place(target: Any) -> Callable[..., Any]:
     """The operation that returns its result anew; its users read the result by its node in either case."""
+    if target is aten.view.default:
+        return aten.reshape.default  # a view of channels-last memory may be impossible
     if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable:
         packet = getattr(aten, target._schema.name.removeprefix("aten::").removesuffix("_"), None)
         found = getattr(packet, target._overloadname, None)
@@ -138,5 +160,6 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(int(n) for n in value.shape[1:]) if isinstance(value, Tensor) else None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

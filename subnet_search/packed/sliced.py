@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from subnet_search.packed.folding import drop_zero_branches, fold_norms
-from subnet_search.packed.program import CONVOLUTIONS, Program, aten, operator
+from subnet_search.packed.program import CONVOLUTIONS, Program, aten, operator, settings
 
 
 def join_members(programs: Sequence[Program], keep: Sequence[str] = ()) -> Program:
@@ -40,7 +40,7 @@ def join_members(programs: Sequence[Program], keep: Sequence[str] = ()) -> Progr
                 continue
             key = _key(node, member, made)
             if key not in known:
-                copy = graph.node_copy(node, lambda n: made[n])
+                copy = graph.node_copy(node, made.__getitem__)
                 if node.op == "get_attr":
                     copy.target = f"member{k}_{node.target}"
                     tensors[copy.target] = member.tensors[str(node.target)]
@@ -72,7 +72,7 @@ def shared_stem(programs: Sequence[Program]) -> list[str]:
             if all(values[0].shape == value.shape and torch.equal(values[0], value) for value in values[1:]):
                 same.add(first.name)
         elif first.op == "call_function" and operands_same:
-            if all(_settings(node) == _settings(first) for node in nodes[1:]):
+            if all(settings(node) == settings(first) for node in nodes[1:]):
                 same.add(first.name)
         elif operator(first) == "batch_norm":
             layer = first.args[0]
@@ -87,17 +87,4 @@ def _key(node: fx.Node, program: Program, made: dict[fx.Node, fx.Node]) -> Any:
         tensor = program.tensors[str(node.target)].detach().cpu().contiguous()
         digest = hashlib.sha256(tensor.view(-1).view(torch.uint8).numpy().tobytes()).digest()
         return ("tensor", tuple(tensor.shape), tensor.dtype, digest)
-    return (node.op, node.target, *_settings(node, made))
-
-
-def _settings(node: fx.Node, made: dict[fx.Node, fx.Node] | None = None) -> tuple[Any, Any]:
-    """Arguments of an operation with operands by name: in another graph, where `made` says which."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, fx.Node):
-            return ("node", (made[value] if made is not None else value).name)
-        if isinstance(value, list | tuple):
-            return tuple(plain(item) for item in value)
-        return (type(value).__name__, value)  # 1 and True are equal, but not the same setting
-
-    return plain(node.args), tuple((name, plain(value)) for name, value in sorted(node.kwargs.items()))
+    return (node.op, node.target, *settings(node, made))

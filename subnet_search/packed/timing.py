@@ -1,0 +1,63 @@
+"""Which of several forms is the fastest here: measured in turns, as other work may share the machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+ROUNDS = 30
+HOPELESS = 2.0
+"""What took this many times as long as the fastest on the first turn after warming up is not measured again."""
+
+
+@torch.no_grad()
+def interleaved_ms(networks: Mapping[str, nn.Module], inputs: Tensor, seconds: float) -> dict[str, list[float]]:
+    """Measures the wall time of a forward pass of several networks in turns.
+
+    Args:
+        networks: Name → network in eval mode, on the device of the input.
+        inputs: Prepared input `[batch, ...]`.
+        seconds: No further turn is begun after this time; every network is measured once at least, after one pass to
+            warm up.
+
+    Returns:
+        Name → milliseconds a batch, one number for each turn; a single one for networks that are far behind.
+    """
+    for network in networks.values():
+        _pass(network, inputs)
+    times = {name: [_pass(network, inputs)] for name, network in networks.items()}
+    fastest = min(first for (first,) in times.values())
+    near = [name for name, (first,) in times.items() if first <= HOPELESS * fastest]
+    end = time.perf_counter() + seconds
+    for _ in range(ROUNDS - 1 if len(near) > 1 else 2):
+        if time.perf_counter() > end:
+            break
+        for name in near:
+            times[name].append(_pass(networks[name], inputs))
+    return times
+
+
+def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    """Returns the median of each list, the fastest first."""
+    found = {name: statistics.median(values) for name, values in times.items()}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _pass(network: nn.Module, inputs: Tensor) -> float:
+    wait(inputs.device)
+    start = time.perf_counter()
+    network(inputs)
+    wait(inputs.device)
+    return 1000.0 * (time.perf_counter() - start)
+
+
+def wait(device: torch.device) -> None:
+    """Waits for the kernels of an accelerator, of which otherwise only the launch would be timed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
