@@ -98,13 +98,13 @@ def widened(backbone: Backbone, graph: GroupGraph, inputs: int, seed: int) -> tu
         mean=(card.mean * channels)[:channels] * inputs,
         std=(card.std * channels)[:channels] * inputs,
     )
-    return replace(backbone, model=network, card=wide), find_groups(network, torch.rand(2, *wide.input_shape))
+    return replace(backbone, model=network, card=wide), find_groups(network, torch.zeros(2, *wide.input_shape))
 
 
 def _stem(network: nn.Module, card: Card) -> str:
     """Name of the convolution that alone reads the image."""
     readers: list[str] = []
-    example = torch.rand(1, *card.input_shape)
+    example = torch.zeros(1, *card.input_shape)
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -37,7 +37,7 @@ class Sampled(nn.Module):
         self.layer = layer
         self.rate = rate
         self.seed = seed
-        self.channel_axis = -1 if isinstance(layer, nn.Linear) else 1
+        self.channel_axis = int(getattr(layer, "channel_axis", 1))
         self.units = width if unit == "channel" else 1
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("draws", torch.rand(members, self.units, generator=generator) >= rate)

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import nn
 
+from subnet_search.errors import SubnetSearchError
+
 
 def untrained(network: nn.Module, seed: int) -> nn.Module:
     """Returns a copy of a network with fresh weights.
@@ -24,8 +26,13 @@ def untrained(network: nn.Module, seed: int) -> nn.Module:
     fresh = copy.deepcopy(network).cpu()  # an accelerator would draw other numbers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for module in fresh.modules():
-            reset = getattr(module, "reset_parameters", None)
+        for name, module in fresh.named_modules():
+            # attention hides the method behind an underscore
+            reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
             if callable(reset):
                 reset()
+            elif any(True for _ in module.parameters(recurse=False)):
+                raise SubnetSearchError(
+                    f"module {name!r} ({type(module).__name__}) has no reset_parameters(), so its weights would stay trained; give it that method, or compare methods that start from the backbone"
+                )
     return fresh
