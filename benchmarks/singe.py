@@ -39,6 +39,9 @@ from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 from subnet_search.tables import spread
 
 RUNS = Path(__file__).parent / "runs"
+Cell = tuple[int, float, str | None]
+"""Seed, speed-up, criterion; without a criterion the dense network."""
+
 OURS = ("ig", "singe", "taylor", "magnitude")
 SOURCE = "npz:cifar10-train.npz"
 
@@ -80,37 +83,42 @@ class Grid:
 def main(grid: Grid) -> None:
     """Runs the cells that have no row yet, seed by seed, so that every criterion has its first seed first."""
     console = Console()
-    shared = settings(grid, 2.0, "magnitude", 0)
-    backbone = open_backbone(shared.network)
-    splits = _first(open_splits(shared.images, backbone.card), grid.images)
+    cells: list[Cell] = [(grid.seeds[0], 1.0, None)]
+    cells += [(seed, speedup, name) for seed in grid.seeds for speedup in grid.speedups for name in grid.criteria]
+    runs = [settings(grid, cell) for cell in cells]  # all of them first: what is wrong is told before the work
+    backbone = open_backbone(runs[0].network)
+    splits = _first(open_splits(runs[0].images, backbone.card), grid.images)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     accelerator = Accelerator()
-    with Progress(console=console) as progress:
-        cells = [(s, x, c) for s in grid.seeds for x in grid.speedups for c in grid.criteria]
-        for number, (seed, speedup, criterion) in enumerate([(grid.seeds[0], 1.0, "dense"), *cells]):
-            if grid.images is None and _done(grid, speedup, criterion, seed):
-                continue
-            console.print(f"{grid.backbone} {criterion} at {speedup}x, seed {seed}")
-            run = settings(grid, speedup, criterion, seed)
+    for cell, run in zip(cells, runs, strict=True):
+        if grid.images is None and _done(grid, cell):
+            continue
+        seed, speedup, criterion = cell
+        console.print(f"{grid.backbone} {_method(criterion)} at {speedup}x, seed {seed}")
+        with Progress(console=console) as progress:
             setup = Setup(backbone, graph, splits, run, BaselineConfig(rounds=grid.rounds), progress)
-            row = _row(setup, None if number == 0 else criterion, speedup, accelerator, grid)
-            if grid.images is None:
-                rows.append("singe", row)
-            console.print(
-                {key: row["metrics"][key] for key in ("cls/Acc", "cls/NLL", "cplx/MACsRatio")}, row["seconds"]
-            )
+            row = _row(setup, grid, cell, accelerator)
+        if grid.images is None:
+            rows.append("singe", row)
+        figures = {key: row["metrics"][key] for key in ("cls/Acc", "cls/NLL", "cplx/MACsRatio")}
+        console.print(figures, f"{row['seconds']:.0f} s")
 
 
-def settings(grid: Grid, speedup: float, criterion: str, seed: int) -> RunConfig:
+def settings(grid: Grid, cell: Cell) -> RunConfig:
     """Returns the settings of one cell; everything but speed-up, criterion and seed is the same in all of them."""
+    seed, speedup, criterion = cell
     relevance = RelevanceConfig()
+    if criterion is not None and criterion not in IMPORTANCES:
+        # on weights, group by group, it is no better and costs a pass for each of 27 groups (benchmarks/README.md)
+        path = "joint" if criterion == "singe" else relevance.path
+        relevance = replace(relevance, criterion=criterion, path=path)  # type: ignore[arg-type] # checked there
     return RunConfig(
         members=2,  # of which there is one; a run has at least two
         seed=seed,
         network=BackboneConfig(grid.backbone, cifar.weights(grid.backbone)),
         images=DataConfig(data=cifar.npz("cifar10-train"), test=cifar.npz("cifar10-test"), ood=(), validation=0.1),
         budget=BudgetConfig(budget=1 / speedup),
-        relevance=replace(relevance, criterion=criterion) if criterion in OURS else relevance,  # type: ignore[arg-type] # checked
+        relevance=relevance,
         finetune=FinetuneConfig(
             epochs=grid.epochs, batch_size=128, learning_rate=grid.learning_rate, augment="crop-flip"
         ),
@@ -141,15 +149,16 @@ def system(setup: Setup, criterion: str) -> System:
     return pruned(setup, setup.run.budget, score)
 
 
-def _row(setup: Setup, criterion: str | None, speedup: float, accelerator: Accelerator, grid: Grid) -> dict[str, Any]:
-    """Prunes, trains and evaluates one cell; without a criterion it evaluates the dense network."""
+def _row(setup: Setup, grid: Grid, cell: Cell, accelerator: Accelerator) -> dict[str, Any]:
+    """Prunes, trains and evaluates one cell."""
     began = time.perf_counter()
+    _, speedup, criterion = cell
     run, card, splits, graph = setup.run, setup.backbone.card, setup.splits, setup.graph
     network: torch.nn.Module = setup.backbone.model.to(accelerator.device)
     macs, seen = graph.dense_macs, None
     if criterion is not None:
         made = system(setup, criterion)
-        folder = None if grid.images else RUNS / _name(grid, speedup, criterion, run.seed)
+        folder = RUNS / _name(grid, cell) if grid.images is None else None
         seen = train(made, setup, folder, accelerator).samples_seen
         network, macs = made.predictor, made.predictor.macs()
     assert splits.test is not None
@@ -164,7 +173,7 @@ def _row(setup: Setup, criterion: str | None, speedup: float, accelerator: Accel
         progress=setup.progress,
     )
     return result_row(
-        method="dense" if criterion is None else f"singe+{criterion}",
+        method=_method(criterion),
         backbone=card.name,
         data=SOURCE,
         seed=run.seed,
@@ -195,21 +204,24 @@ def _first(splits: Splits, images: int | None) -> Splits:
     return Splits(*parts)
 
 
-def _done(grid: Grid, speedup: float, criterion: str, seed: int) -> bool:
-    dense = criterion == "dense"
+def _method(criterion: str | None) -> str:
+    return "dense" if criterion is None else f"singe+{criterion}"
+
+
+def _done(grid: Grid, cell: Cell) -> bool:
+    seed, speedup, criterion = cell
+    wanted = (seed, speedup, grid.epochs, grid.rounds, grid.learning_rate)
     for row in rows.read("singe"):
         asked = row["settings"]
-        cell = (row["seed"], asked["speedup"], row["epochs"], asked["rounds"], asked["finetune"]["learning_rate"])
-        wanted = (seed, speedup, grid.epochs, grid.rounds, grid.learning_rate)
-        method = "dense" if dense else f"singe+{criterion}"
-        if (row["backbone"], row["method"]) == (grid.backbone, method) and (dense or cell == wanted):
+        found = (row["seed"], asked["speedup"], row["epochs"], asked["rounds"], asked["finetune"]["learning_rate"])
+        same = (row["backbone"], row["method"]) == (grid.backbone, _method(criterion))
+        if same and (criterion is None or found == wanted):
             return True
     return False
 
 
-def _name(grid: Grid, speedup: float, criterion: str, seed: int) -> str:
-    parts = (grid.backbone, criterion, speedup, grid.epochs, grid.rounds, grid.learning_rate, seed)
-    return "-".join(map(str, ("singe", *parts)))
+def _name(grid: Grid, cell: Cell) -> str:
+    return "-".join(map(str, ("singe", grid.backbone, *cell, grid.epochs, grid.rounds, grid.learning_rate)))
 
 
 def table() -> str:
