@@ -10,14 +10,15 @@ from subnet_search.groups.channel_group import Branch
 from subnet_search.groups.trace import Trace
 
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+_MASKABLE = (*_WEIGHTED, nn.modules.batchnorm._NormBase)  # those whose output channels a member can mask
 
 
 def find_branches(trace: Trace) -> tuple[Branch, ...]:
     """Finds the residual branches of a network (He et al. 2016; dropped at random by Huang et al. 2016).
 
     At a sum of two operands the branch is the operand with more convolutions and linear layers of its own. It counts
-    where it ends in a layer, at which it can be masked, where the other operand still sees the network's input, and
-    where nothing outside the branch reads what happens inside.
+    where it ends in a layer at which it can be masked (a convolution, linear layer or batch norm), where the other
+    operand still sees the network's input, and where nothing outside the branch reads what happens inside.
 
     Args:
         trace: A forward pass of the network.
@@ -50,7 +51,7 @@ def find_branches(trace: Trace) -> tuple[Branch, ...]:
         last = trace.ops[end]
         closed = all(readers.get(n, set()) <= {*own, i} for n in own)
         once = all(runs[trace.ops[n].module] == 1 for n in own if trace.ops[n].kind == "layer")
-        whole = last.kind == "layer" and last.shapes[0] == op.shapes[0]
+        whole = isinstance(last.layer, _MASKABLE) and last.shapes[0] == op.shapes[0]
         if whole and closed and once and behind[shortcut] & source:
             found.append(Branch(last.module, tuple(trace.ops[n].module for n in weights[chosen])))
     return tuple(found)
