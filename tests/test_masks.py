@@ -146,3 +146,36 @@ def test_full_masks_keep_everything() -> None:
     masks = full_masks({"a": 3, "b": 2}, 4)
     assert masks.algorithm == "full"
     assert dict(masks.widths) == {"a": (3,) * 4, "b": (2,) * 4}
+
+
+def test_branches_that_all_keep_are_not_held() -> None:
+    given_depth = {"b1": torch.tensor([True, False]), "b2": torch.tensor([True, True])}
+    masks = MaskSet({"a": bits("10", "01")}, "x", depth=given_depth)
+    assert list(masks.depth) == ["b1"]
+    assert (masks.left_out(0), masks.left_out(1)) == ((), ("b1",))
+    given_depth["b1"].fill_(False)
+    assert masks.left_out(0) == ()
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        masks.depth["b1"] = given_depth["b1"]
+
+
+def test_branches_are_a_part_of_the_digest_where_one_is_left_out() -> None:
+    mask = {"a": bits("10", "01")}
+    kept = {name: torch.tensor(values) for name, values in (("b", [True, True]), ("c", [True, False]))}
+    plain = MaskSet(mask, "x").digest()
+    assert MaskSet(mask, "x", depth={"b": kept["b"]}).digest() == plain  # files of earlier versions stay what they are
+    digests = {
+        plain,
+        MaskSet(mask, "x", depth={"b": kept["c"]}).digest(),
+        MaskSet(mask, "x", depth={"c": kept["c"]}).digest(),
+        MaskSet(mask, "x", depth={"c": ~kept["c"]}).digest(),
+        MaskSet(mask, "x", depth={"b": kept["c"], "c": kept["c"]}).digest(),
+    }
+    assert len(digests) == 5
+    assert MaskSet(mask, "x", depth=kept).digest() == MaskSet(mask, "x", depth=dict(reversed(kept.items()))).digest()
+
+
+@pytest.mark.parametrize("kept", [torch.ones(2), torch.ones(3, dtype=torch.bool), torch.ones(2, 1, dtype=torch.bool)])
+def test_what_is_no_bool_for_each_member_is_refused_of_a_branch(kept: Tensor) -> None:
+    with pytest.raises(SubnetSearchError, match=r"depth mask of branch 'b': got .*, expected torch.bool \[2\]"):
+        MaskSet({"a": bits("10", "01")}, "x", depth={"b": kept})

@@ -11,7 +11,7 @@ few = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @few
-@given(**sizes, bagging=st.booleans(), mode=st.sampled_from(["split", "repeat"]))
+@given(**sizes, bagging=st.booleans(), mode=st.sampled_from(["split", "repeat", "independent"]))
 def test_an_order_has_the_promised_shape(images, members, batch, epoch, bagging, mode):
     config = FinetuneConfig(batch_size=batch, mode=mode, bagging=bagging)
     order = order_of_epoch(config, images, members, epoch)
@@ -41,6 +41,82 @@ def test_repeat_shows_all_members_the_same(images, members, batch, epoch):
     assert len(order[:, 0].unique()) == order[:, 0].numel()
 
 
+@few
+@given(**sizes)
+def test_independent_shows_each_member_all_images_in_an_order_of_its_own(images, members, batch, epoch):
+    order = order_of_epoch(FinetuneConfig(batch_size=batch, mode="independent"), images, members, epoch)
+    for member in range(members):
+        assert len(order[:, member].unique()) == order[:, member].numel() > images - min(batch, images)
+    if members > 1 and order[:, 0].numel() > 7:
+        assert not torch.equal(order[:, 0], order[:, 1])
+
+
+@few
+@given(
+    **sizes,
+    inputs=st.integers(1, 4),
+    repetition=st.integers(1, 5),
+    mode=st.sampled_from(["split", "repeat", "independent"]),
+    bagging=st.booleans(),
+)
+def test_with_repetitions_a_step_holds_each_image_equally_often(
+    images, members, batch, epoch, inputs, repetition, mode, bagging
+):
+    config = FinetuneConfig(
+        batch_size=batch, mode=mode, bagging=bagging, batch_repetition=repetition, input_repetition=0.5
+    )
+    order = order_of_epoch(config, images, members * inputs, epoch, inputs)
+    steps, of, rows = order.shape
+    assert (steps, of) == (steps_of_epoch(config, images, members * inputs, inputs), members * inputs)
+    once = order_of_epoch(
+        FinetuneConfig(batch_size=batch, mode=mode, bagging=bagging), images, members * inputs, epoch, inputs
+    )
+    assert steps >= once.shape[0]  # a pass has as many steps, but for rows that do not divide
+    times = min(repetition, once.shape[2])
+    assert rows == once.shape[2] // times * times
+    by_network = order.unflatten(1, (members, inputs))
+    for network in by_network.unbind(1):
+        for step in network:
+            sorted_rows = step.sort(dim=1).values
+            assert (sorted_rows == sorted_rows[:1]).all()  # all inputs see the images of the step
+            if not bagging:
+                assert (step[0].unique(return_counts=True)[1] == times).all()
+
+
+def test_with_repetitions_a_pass_has_as_many_steps_and_fewer_images():
+    config = FinetuneConfig(batch_size=12, batch_repetition=4)
+    order = order_of_epoch(config, 48, 3, 0)
+    assert order.shape == (4, 3, 4)
+    assert (order == order[:, :, :1]).all()
+    assert len(order.unique()) == 12
+
+
+@pytest.mark.parametrize(("repetition", "common"), [(0.0, 0), (0.25, 5), (0.5, 10), (1.0, 20)])
+def test_in_a_share_of_the_rows_all_inputs_see_one_image(repetition, common):
+    config = FinetuneConfig(batch_size=60, input_repetition=repetition)
+    order = order_of_epoch(config, 300, 9, 0, inputs=3).unflatten(1, (3, 3))  # [step, network, input, row]
+    assert order.shape == (5, 3, 3, 20)
+    same = (order == order[:, :, :1]).all(dim=2)
+    assert same[..., :common].all()
+    if common < 20:
+        assert not same[..., common:].all(dim=2).any()
+    assert not torch.equal(order[0, 0, 0].sort().values, order[0, 1, 0].sort().values)  # networks see others
+
+
+def test_inputs_are_shuffled_anew_in_each_step_and_epoch():
+    config = FinetuneConfig(batch_size=40, mode="repeat")
+    epochs = [order_of_epoch(config, 80, 2, epoch, inputs=2) for epoch in (0, 1)]
+    places = [[step[1].argsort()[step[0].argsort().argsort()] for step in order] for order in epochs]
+    found = [place for order in places for place in order]
+    assert all(not torch.equal(one, other) for i, one in enumerate(found) for other in found[:i])
+
+
+def test_one_input_is_an_ordinary_member():
+    config = FinetuneConfig(batch_size=8, input_repetition=0.5)
+    plain = order_of_epoch(FinetuneConfig(batch_size=8), 40, 4, 1)
+    assert torch.equal(order_of_epoch(config, 40, 4, 1, inputs=1), plain)
+
+
 def test_split_that_divides_evenly_deals_out_everything():
     order = order_of_epoch(FinetuneConfig(batch_size=8), 48, 4, 0)
     assert order.shape == (6, 4, 2)
@@ -54,14 +130,14 @@ def test_split_deals_a_member_other_images_in_another_epoch():
     assert set().union(*seen) == set(range(48))
 
 
-@pytest.mark.parametrize("mode", ["split", "repeat"])
+@pytest.mark.parametrize("mode", ["split", "repeat", "independent"])
 def test_a_bootstrap_stays_the_same_over_the_epochs(mode):
     config = FinetuneConfig(batch_size=6, mode=mode, bagging=True)
     for member in range(3):
         orders = [order_of_epoch(config, 30, 3, epoch)[:, member].flatten() for epoch in range(60)]
         pool = torch.cat(orders).unique()
         assert 12 <= len(pool) <= 25  # of 30 draws about 63 % are different
-        if mode == "repeat":
+        if mode != "split":
             assert all(torch.equal(o.sort().values, orders[0].sort().values) for o in orders)
         assert not torch.equal(orders[0], orders[1])
     pools = [order_of_epoch(config, 30, 3, 0)[:, member].flatten().sort().values for member in range(3)]
@@ -91,7 +167,7 @@ def test_images_that_cannot_be_split_are_refused():
 @pytest.mark.parametrize(
     ("given_settings", "message"),
     [
-        ({"mode": "deal"}, "finetune.mode is 'deal', expected one of split, repeat"),
+        ({"mode": "deal"}, "finetune.mode is 'deal', expected one of split, repeat, independent"),
         ({"augment": "cutout"}, "finetune.augment is 'cutout', expected one of none"),
         ({"precision": "fp16"}, "finetune.precision is 'fp16'"),
         ({"epochs": -1}, "finetune.epochs is -1"),
@@ -100,6 +176,9 @@ def test_images_that_cannot_be_split_are_refused():
         ({"distill": 1.5}, "finetune.distill is 1.5"),
         ({"learning_rate": float("nan")}, "finetune.learning_rate is nan"),
         ({"momentum": 1.0}, "finetune.momentum is 1.0"),
+        ({"input_repetition": 1.5}, "finetune.input_repetition is 1.5"),
+        ({"batch_repetition": 0}, "finetune.batch_repetition is 0"),
+        ({"decorrelate": 1.0, "mode": "independent"}, "use mode=repeat without bagging"),
         ({"weight_decay": -1e-4}, "finetune.weight_decay is -0.0001"),
         ({"decorrelate": 1.0}, "decorrelate needs every member's answer to the same images"),
         ({"decorrelate": 1.0, "mode": "repeat", "bagging": True}, "use mode=repeat without bagging"),

@@ -1,0 +1,71 @@
+"""Which branches members leave out."""
+
+import pytest
+import torch
+
+from subnet_search.backbones import load_backbone
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import GroupGraph, find_groups, macs
+from subnet_search.search import depth_masks
+
+
+@pytest.fixture(scope="module")
+def graph() -> GroupGraph:
+    return find_groups(load_backbone("resnet20", "random", width=4).model, torch.zeros(2, 3, 32, 32))
+
+
+def costs(graph: GroupGraph, depth: dict[str, torch.Tensor], members: int) -> list[int]:
+    return [macs(graph, {}, [site for site, kept in depth.items() if not kept[k]]) for k in range(members)]
+
+
+@pytest.mark.parametrize("members", [2, 3, 4, 8])
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.8, 0.99])
+def test_every_member_meets_its_part_of_the_budget_and_no_branch_more_is_left_out(graph, members, share) -> None:
+    depth = depth_masks(graph, members, share * members, seed=1)
+    assert list(depth) == [branch.site for branch in graph.branches]
+    found = costs(graph, depth, members)
+    assert max(found) <= share * graph.dense_macs
+    dearest = graph.dense_macs - min(macs(graph, {}, [branch.site]) for branch in graph.branches)
+    assert min(found) > share * graph.dense_macs - dearest
+
+
+@pytest.mark.parametrize("members", [3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_branches_are_left_out_equally_often(graph, members, seed) -> None:
+    keepers = [int(kept.sum()) for kept in depth_masks(graph, members, 0.6 * members, seed).values()]
+    assert max(keepers) - min(keepers) <= 1
+    masks = torch.stack(list(depth_masks(graph, members, 0.6 * members, seed).values()), dim=1)
+    assert len(masks.unique(dim=0)) == members
+
+
+def test_the_seed_decides(graph) -> None:
+    def table(seed: int) -> torch.Tensor:
+        return torch.stack(list(depth_masks(graph, 4, 2.0, seed).values()))
+
+    torch.manual_seed(1)
+    first = table(3)
+    assert torch.equal(first, table(3))
+    assert any(not torch.equal(first, table(seed)) for seed in (4, 5))
+
+
+def test_with_enough_budget_all_are_kept(graph) -> None:
+    assert all(kept.all() for kept in depth_masks(graph, 4, 4.0, 0).values())
+
+
+def test_the_smallest_budget_leaves_out_all_of_them(graph) -> None:
+    least = macs(graph, {}, [branch.site for branch in graph.branches])
+    depth = depth_masks(graph, 4, 4 * least / graph.dense_macs * (1 + 1e-9), 0)
+    assert not any(kept.any() for kept in depth.values())
+
+
+def test_a_budget_below_the_network_without_branches_is_an_error(graph) -> None:
+    with pytest.raises(SubnetSearchError, match=r"without any residual branch 4 members cost 0.* the budget is 0.01"):
+        depth_masks(graph, 4, 0.01, 0)
+
+
+def test_a_network_without_branches_is_an_error() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3),
+    )  # fmt: skip
+    with pytest.raises(SubnetSearchError, match="has no residual branches, so it has no depth masks"):
+        depth_masks(find_groups(model, torch.zeros(2, 1, 8, 8)), 4, 2.0, 0)
