@@ -156,3 +156,23 @@ def test_select_keeps_the_named_members_in_order() -> None:
     norm.select([3, 1])
     torch.testing.assert_close(norm(torch.cat([x.chunk(MEMBERS)[3], x.chunk(MEMBERS)[1]])), torch.cat([parts[3], parts[1]]))  # fmt: skip
     assert torch.equal(norm.mask, MASK[[3, 1]])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_branch_that_a_member_leaves_out_ends_in_zeros(training: bool) -> None:
+    mask, kept = torch.ones(3, 4, dtype=torch.bool), torch.tensor([True, False, True])
+    mask[2, 1] = False
+    x = torch.randn(6, 4, 5, 5)
+    for whole, thinned in (
+        (MemberNorm(nn.BatchNorm2d(4), mask), MemberNorm(nn.BatchNorm2d(4), mask, kept)),
+        (MemberMask(nn.Identity(), mask, 1), MemberMask(nn.Identity(), mask, 1, kept)),
+    ):
+        expected = whole.train(training)(x).clone()
+        expected[2:4] = 0.0
+        assert torch.equal(thinned.train(training)(x), expected)
+        thinned.select([1, 2])
+        assert thinned.kept is not None
+        assert thinned.kept.tolist() == [False, True]
+        assert torch.equal(thinned.train(training)(x[2:]), expected[2:])
+    assert "kept" in thinned.state_dict()
+    assert "kept" not in whole.state_dict()  # files of networks without branches stay what they are

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from subnet_search.ensemble import EnsembleConfig, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import ChannelGroup, GroupGraph, Slice
+from subnet_search.groups.channel_group import Branch
 from subnet_search.masks import MaskSet, full_masks
 
 MEMBERS = 3
@@ -299,3 +300,55 @@ def test_predict_refuses_images_that_it_cannot_take(tiny32, images, message) -> 
 def test_other_ways_of_sharing_are_refused(label) -> None:
     with pytest.raises(SubnetSearchError, match=f"ensemble.{label} is 'members', expected 'member' or 'shared'"):
         EnsembleConfig(**{label: "members"})
+
+
+DEPTH = {"bn1": torch.tensor([True, False, True]), "conv2": torch.tensor([False, True, True])}
+
+
+def with_branches(tiny, sites: tuple[str, ...] = ("bn1", "conv2")) -> GroupGraph:
+    """As if two layers of the tiny network ended residual branches: one is a site of groups, one has no norm."""
+    fields = {name: getattr(tiny.graph, name) for name in tiny.graph.__dataclass_fields__}
+    return GroupGraph(**{**fields, "branches": tuple(Branch(site, ()) for site in sites)})
+
+
+def with_depth(masks: MaskSet, depth: dict[str, Tensor]) -> MaskSet:
+    return MaskSet(masks.masks, masks.algorithm, masks.seed, masks.notes, depth)
+
+
+# in training, shared norms see all members' rows, and the twins their own
+@pytest.mark.parametrize(
+    ("config", "training"), [*((config, False) for config in CONFIGS), *((config, True) for config in CONFIGS[:2])]
+)
+def test_branches_that_are_left_out_are_zero_in_the_twin(tiny, config, training) -> None:
+    masks = with_depth(tiny.masks, DEPTH)
+    ensemble = SubnetEnsemble(tiny.network, with_branches(tiny), masks, tiny.card, config).train(training)
+    x = tiny.input(4)
+    twins = [tiny.twin(ensemble, k) for k in range(MEMBERS)]
+    logits = ensemble(x)
+    for k, twin in enumerate(twins):
+        for site in masks.left_out(k):
+            twin.get_submodule(site).register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
+        torch.testing.assert_close(logits[k], twin(x))
+
+
+def test_depth_masks_are_read_back_replaced_selected_and_kept_in_the_state(tiny) -> None:
+    graph, masks = with_branches(tiny), with_depth(tiny.masks, DEPTH)
+    ensemble = SubnetEnsemble(tiny.network, graph, masks, tiny.card)
+    plain = SubnetEnsemble(tiny.network, graph, tiny.masks, tiny.card)
+    assert ensemble.masks.digest() == masks.digest() != plain.masks.digest()
+    assert ensemble.identity() != plain.identity()
+    assert ensemble.select([1, 0]).masks.left_out(0) == masks.left_out(1) == ("bn1",)
+    plain.load_state_dict(ensemble.state_dict())
+    assert plain.masks.digest() == masks.digest()
+    plain.set_masks(tiny.masks)
+    assert plain.masks.digest() == tiny.masks.digest()
+    plain.set_masks(masks)
+    assert torch.equal(plain(tiny.input(3)), ensemble(tiny.input(3)))
+
+
+def test_masks_of_branches_that_are_not_there_are_refused(tiny) -> None:
+    masks = with_depth(tiny.masks, {"bn0": DEPTH["bn1"]})
+    with pytest.raises(SubnetSearchError, match=r"unknown branches \['bn0'\], expected some of \['bn1', 'conv2'\]"):
+        SubnetEnsemble(tiny.network, with_branches(tiny), masks, tiny.card)
+    with pytest.raises(SubnetSearchError, match=r"no module 'gone'"):
+        SubnetEnsemble(tiny.network, with_branches(tiny, ("gone",)), tiny.masks, tiny.card)
