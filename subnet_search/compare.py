@@ -27,6 +27,7 @@ from subnet_search.groups import find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
 from subnet_search.provenance import device_name
 from subnet_search.relevance import RelevanceConfig
+from subnet_search.run_folder import fingerprints
 from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, Flat, RunConfig, to_dict
 
@@ -155,21 +156,22 @@ def compare(
     accelerator = accelerator or Accelerator()
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
-    check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
+    labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
+    decisive = {**_settings(config), "inputs": fingerprints(backbone, labels)}
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
-    cells = [(method, seed) for seed in config.seeds for method in config.methods]
-    cells = [cell for cell in cells if cell[0] != "msp" or cell[1] == config.seeds[0]]
+    grid = dict.fromkeys((method, seed) for seed in config.seeds for method in config.methods)
+    cells = [(method, seed) for method, seed in grid if method != "msp" or seed == config.seeds[0]]
     task = progress.add_task("comparing", total=len(cells)) if progress else None
     rows: list[Mapping[str, Any]] = []
     missing: dict[str, str] = {}
     for method, seed in cells:
         if progress and task is not None:
             progress.update(task, description=f"{method}, seed {seed}")
-        row = _finished(read_rows(rows_file), config, method, seed)
+        row = _finished(read_rows(rows_file), decisive, method, seed)
         if row is None and method not in missing:
             setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
             try:
-                row, curves = _cell(method, setup, config, human_counts, accelerator)
+                row, curves = _cell(method, setup, config, decisive, human_counts, accelerator)
                 append_line(curves_file, json.dumps(curves))
                 append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
             except SubnetSearchError as problem:
@@ -186,7 +188,12 @@ def compare(
 
 
 def _cell(
-    method: str, setup: Setup, config: CompareConfig, human_counts: Tensor | None, accelerator: Accelerator
+    method: str,
+    setup: Setup,
+    config: CompareConfig,
+    decisive: Mapping[str, Any],
+    human_counts: Tensor | None,
+    accelerator: Accelerator,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Trains and evaluates one method with one seed; returns its row and curves."""
     began = time.perf_counter()
@@ -195,7 +202,7 @@ def _cell(
     if system.origin == "scratch" and config.scratch_epochs is not None:
         longer = (replace(phase, config=replace(phase.config, epochs=config.scratch_epochs)) for phase in system.phases)
         system = replace(system, phases=tuple(longer))
-    history = train(system, setup, config.out / CELLS / _cell_name(config, method, setup.run.seed), accelerator)
+    history = train(system, setup, config.out / CELLS / _cell_name(decisive, method, setup.run.seed), accelerator)
     predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
     test = splits.validation if splits.test is None else splits.test
     settings = config.evaluate
@@ -223,7 +230,7 @@ def _cell(
         budget=system.budget,
         epochs=sum(phase.config.epochs for phase in system.phases) if system.phases else None,
         samples_seen=history.samples_seen if system.phases else None,
-        settings={**_settings(config), "origin": system.origin},
+        settings={**decisive, "origin": system.origin},
         metrics=metrics,
         device=device_name(accelerator.device),
         seconds=time.perf_counter() - began,
@@ -231,7 +238,7 @@ def _cell(
     curves = {
         "method": method,
         "seed": setup.run.seed,
-        "settings": _digest(_settings(config)),
+        "settings": _digest(decisive),
         "reliability": dataclasses.asdict(reliability(tested)),
         "risk_coverage": dataclasses.asdict(risk_coverage(tested)),
     }
@@ -255,27 +262,25 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _finished(
-    rows: Sequence[Mapping[str, Any]], config: CompareConfig, method: str, seed: int
+    rows: Sequence[Mapping[str, Any]], decisive: Mapping[str, Any], method: str, seed: int
 ) -> Mapping[str, Any] | None:
-    """The row of a cell, None where there is none with these settings."""
-    wanted = _settings(config)
+    """The row of a cell, None where there is none with these settings and inputs."""
     for row in rows:
         settings = {name: value for name, value in row["settings"].items() if name != "origin"}
-        if (row["method"], row["seed"], settings) == (method, seed, wanted):
+        if (row["method"], row["seed"], settings) == (method, seed, decisive):
             return row
     return None
 
 
 def _settings(config: CompareConfig) -> dict[str, Any]:
-    """What decides the row of a method and seed."""
+    """What decides the row of a method and seed, beside the network and the images."""
     return {name: value for name, value in to_dict(config).items() if name not in ("methods", "seeds", "out")}
 
 
-def _cell_name(config: CompareConfig, method: str, seed: int) -> str:
+def _cell_name(decisive: Mapping[str, Any], method: str, seed: int) -> str:
     """A folder for each training; an evaluation with other settings takes up the same."""
-    decisive = {**_settings(config), "evaluate": None}
-    decisive["images"] = {**decisive["images"], "test": None, "ood": None}
-    return f"{method}-{seed}-{_digest(decisive)}"
+    images = {**decisive["images"], "test": None, "ood": None}
+    return f"{method}-{seed}-{_digest({**decisive, 'evaluate': None, 'images': images})}"
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
