@@ -74,7 +74,7 @@ def test_help_names_the_commands(capsys) -> None:
         cli.main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for command in ("run", "score", "search", "finetune", "evaluate", "export", "inspect", "predict"):
+    for command in ("run", "score", "search", "finetune", "evaluate", "export", "compare", "inspect", "predict"):
         assert f"• {command} " in text
 
 
@@ -157,6 +157,45 @@ def test_predict_imports_code_only_where_it_is_told_to(tmp_path, monkeypatch, el
     assert "cli_net" not in sys.modules
     cli.main(["predict", "run/ensemble", "digits:test", "--import-code"])
     assert Path("predictions.csv").exists()
+
+
+COMPARE = ["--finetune.epochs=1", "--finetune.precision=fp32", "--members=3", "--evaluate.latency-repeats=0", "--ood"]
+
+
+def test_compare_prints_a_table_of_the_methods_and_takes_up_what_is_there(elsewhere, capsys) -> None:
+    command = ["compare", "--methods", "msp", "random", "mc_dropout", "--seeds", "0", "--out=c", *COMPARE]
+    cli.main(command)
+    text = capsys.readouterr().out
+    assert "digits on digits" in text
+    for title in ("method", "acc. %", "NLL", "MACs", "msp", "random", "mc_dropout", "in c"):
+        assert title in text
+    left = {name for name in contents(elsewhere) if "cells" not in name}
+    assert left == {"c/rows.jsonl", "c/curves.jsonl", "c/missing.json"}
+    rows = Path("c/rows.jsonl").read_bytes()
+    cli.main(command)
+    assert Path("c/rows.jsonl").read_bytes() == rows
+
+
+def test_compare_says_what_is_missing_and_why(capsys) -> None:
+    cli.main(["compare", "--methods", "msp", "random", "--seeds", "0", "--out=c", "--budget=0.001", *COMPARE])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(missing)" in text
+    assert "random: budget 0.001 cannot be met with 3 members" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "magic"], "method 'magic': expected one of msp, mc_dropout"),
+        (["--methods"], "a comparison needs at least one method and one seed"),
+        (["--members", "1"], "members is 1, expected at least 2"),
+        (["--baselines.dropout", "1.5"], "baselines.dropout is 1.5"),
+        (["--data", "npz:missing.npz"], "missing.npz: found nothing"),
+        (["--backbone", "resnet99"], "no backbone 'resnet99'"),
+    ],
+)
+def test_comparisons_that_cannot_be_made(elsewhere, refuses, arguments, message) -> None:
+    refuses(["compare", "--out", "c", *arguments], message, elsewhere)
 
 
 # What bad input gets

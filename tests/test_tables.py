@@ -7,7 +7,7 @@ from rich.table import Table
 
 from subnet_search.backbones import load_backbone
 from subnet_search.groups import GroupGraph, LeftWhole, find_groups
-from subnet_search.tables import groups_table, metrics_table
+from subnet_search.tables import comparison_table, groups_table, mean_of, metrics_table, spread
 
 
 def printed(table: Table) -> str:
@@ -68,3 +68,50 @@ def test_groups_and_what_is_left_whole_are_listed() -> None:
     for group in graph.groups:
         assert str(group.width) in line_of(text, group.name)
     assert "its channels are shuffled [odd]" in line_of(text, "stem[0]")
+
+
+def compared(method: str, origin: str = "backbone", **figures: float | None) -> dict[str, Any]:
+    return {**row(4, **figures), "method": method, "settings": {"origin": origin}}
+
+
+def test_methods_stand_below_each_other_with_their_spread() -> None:
+    rows = [
+        compared("msp", **{"cls/Acc": 0.9, "cls/NLL": 0.25, "ood/a/AUROC/entropy": 0.7, "ood/b/AUROC/entropy": 0.9}),
+        compared("random", **{"cls/Acc": 0.91, "cls/NLL": 0.2, "cplx/MACsRatio": 2.0}),
+        compared("random", **{"cls/Acc": 0.93, "cls/NLL": None, "cplx/MACsRatio": 2.0}),
+        compared("mimo", "scratch", **{"cls/Acc": 0.5}),
+    ]
+    text = printed(comparison_table(rows, {}))
+    assert "net on npz:[x].npz" in text
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if "random" in line)
+    assert lines[start].replace("│", " ").split() == ["random", "92.00", "0.200", "–", "–", "–", "2.00", "2"]
+    assert lines[start + 1].replace("│", " ").split() == ["±1.41", "±0.00"]
+    assert line_of(text, "msp").replace("│", " ").split() == ["msp", "90.00", "0.250", "–", "–", "0.800", "–", "1"]
+    below = lines[next(i for i, line in enumerate(lines) if "mimo" in line) + 1]
+    assert "(from scratch)" in below
+    assert text.count("from scratch") == 1
+
+
+def test_what_is_missing_has_a_line_and_its_reason_below() -> None:
+    text = printed(comparison_table([compared("msp", **{"cls/Acc": 0.9})], {"mimo": "needs [one] stem"}))
+    assert line_of(text, "mimo").rstrip(" │").endswith(" 0")
+    assert "(missing)" in text
+    assert "mimo: needs [one] stem" in text
+
+
+def test_a_comparison_in_which_nothing_could_be_run_is_a_table_too() -> None:
+    assert "mimo: no stem" in printed(comparison_table([], {"mimo": "no stem"}))
+
+
+def test_the_mean_over_sets_needs_all_of_them() -> None:
+    figures = {"ood/a/AUROC/entropy": 0.5, "ood/b/AUROC/entropy": 0.7, "ood/a/AUROC/msp": 0.1}
+    assert mean_of(figures, "ood/*/AUROC/entropy") == pytest.approx(0.6)
+    assert mean_of({**figures, "ood/b/AUROC/entropy": None}, "ood/*/AUROC/entropy") is None
+    assert mean_of({}, "cls/Acc") is None
+
+
+def test_spreads_by_hand() -> None:
+    assert spread([1.0, 2.0, None, 3.0], 2) == "2.00 ± 1.00"
+    assert spread([0.5], 1, 100.0) == "50.0"
+    assert spread([None], 3) == "–"
