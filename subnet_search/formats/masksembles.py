@@ -1,8 +1,8 @@
 """The ensemble as a network of official Masksembles layers, for people who already use those.
 
 The official layers (Durasov et al. 2021, "Masksembles for Uncertainty Estimation", package `masksembles`) draw their
-masks unseeded and keep them out of the state dict, so that a network which is saved and loaded is another one. Ours
-hold the masks that were searched, and save them.
+masks unseeded, and since version 1.1.1 keep them out of the state dict, so that a network which is saved and loaded is
+another one. Ours hold the masks that were searched, and save them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.backbones import Card
-from subnet_search.ensemble import EnsembleConfig, MemberLinear, MemberNorm, SubnetEnsemble
+from subnet_search.ensemble import EnsembleConfig, MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.formats.masksembles import (
     COARSE,
@@ -18,7 +18,6 @@ from subnet_search.formats.masksembles import (
     MaskedLayer,
     PerMember,
     official_kinds,
-    official_layer,
     random_rows,
     relative_difference,
 )
@@ -194,7 +193,7 @@ def _check_groups(
     def differs(part: MaskSet) -> float:
         ensemble = SubnetEnsemble(lively, graph, part, card, EnsembleConfig(norm="shared")).eval()
         rows = random_rows(ensemble, example.shape[1:])
-        official = _with_official(lively, officials, marked, part)
+        official = _masked(lively, officials, marked, part)
         with torch.no_grad():
             difference = relative_difference(official(rows), ensemble(rows, repeat=False).flatten(0, 1))
         return 0.0 if difference <= TOLERANCES[rows.dtype] else difference
@@ -215,10 +214,8 @@ def _check_groups(
     )
 
 
-def _with_official(
-    dense: nn.Module, officials: Sequence[Official], marked: Sequence[Marked], masks: MaskSet
-) -> nn.Module:
-    """Puts official layers where they were, with their masks as far as they are those of groups that are not whole now."""
+def _masked(dense: nn.Module, officials: Sequence[Official], marked: Sequence[Marked], masks: MaskSet) -> nn.Module:
+    """Puts masks where official layers were, theirs as far as they are those of groups that are not whole now."""
     network = copy.deepcopy(dense)
     kept = {official.name: torch.ones_like(official.mask) for official in officials}
     for mark in marked:
@@ -231,7 +228,8 @@ def _with_official(
         if mark.branch is not None and mark.branch in masks.depth:
             mask &= masks.depth[mark.branch][:, None]
     for official in officials:
-        layer = MaskedLayer(network.get_submodule(official.place), official_layer(kept[official.name], official.axes))
+        # not the official layer itself, of which version 1.1 turns float64 into float32
+        layer = MemberMask(network.get_submodule(official.place), kept[official.name], 1)
         network.set_submodule(official.place, layer)
     return network
 
