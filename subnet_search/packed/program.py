@@ -102,7 +102,8 @@ def trace_program(network: SlicedNetwork, example: Tensor) -> Program:
                 f"the network cannot be packed: its code switches context inside ({node.target}); expected no torch.no_grad or autocast in its forward pass"
             )
     graph.eliminate_dead_code()
-    return Program(graph, tensors)
+    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    return Program(graph, {name: tensor for name, tensor in tensors.items() if name in read})
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
