@@ -74,7 +74,7 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
         predictor,
         (Phase(config, measure_again if thinned else None),),
         origin="scratch" if alone and "mimo" in parts else "backbone",
-        iou=masks.mean_iou() if thinned and masks.members > 1 else None,
+        iou=masks.mean_iou() if not alone and masks.members > 1 else None,
         budget=run.budget.budget if thinned else None,
     )
 
