@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from subnet_search.plots.labels import GAPS, Array, place_labels, side_by_side
 from subnet_search.plots.page import FAINT, LINE, MARGIN, SMALL, WIDTH, axes_at, caption, house_style, new_page, titled
 from subnet_search.plots.summary import Method, Metrics, Rows, Spread, by_method
 
-HEIGHT, LEFT, BELOW = 4.3, 0.8, 0.5
+HEIGHT, LEFT, BELOW = 4.3, 0.68, 0.5
 """Inches: the axes, what is left of them and below them (ticks and label)."""
 IN_A_LINE = 4
 """Entries of the legend in a line."""
@@ -87,7 +88,11 @@ def cost_plane(rows: Rows, what: Figured, missing: Mapping[str, str]) -> Figure 
         handles = _handles(points)
         legend = 0.1 + 1.2 * LINE * math.ceil(len(handles) / IN_A_LINE)
         page, bottom = new_page(titled(what.title, rows), HEIGHT + BELOW + legend, note)
-        axes = axes_at(page, LEFT, bottom + legend + BELOW, WIDTH - LEFT - MARGIN, HEIGHT)
+        better = f"({'lower' if what.lower else 'higher'} is better)".replace(" ", "\N{NO-BREAK SPACE}")
+        label = textwrap.wrap(f"{what.label} {better}", 62)
+        left = LEFT + 1.2 * LINE * (len(label) - 1)
+        axes = axes_at(page, left, bottom + legend + BELOW, WIDTH - left - MARGIN, HEIGHT)
+        axes.set_ylabel("\n".join(label))
         _scales(axes, points, what)
         front = _front(axes, points, lower=what.lower)
         asides = side_by_side(_marks(axes, points) + np.array([0, -2, 0, 2]), MARK + 1, 4)
@@ -123,14 +128,13 @@ def _scales(axes: Axes, points: list[_Point], what: Figured) -> None:
     macs = np.log2([point.macs.mean for point in points])
     axes.set_xscale("log", base=2)
     axes.set_xlim(2.0 ** (macs.min() - 0.75), 2.0 ** (macs.max() + 0.75))
-    powers = 2.0 ** np.arange(np.floor(macs.min()) - 1, np.ceil(macs.max()) + 2)
+    powers = 2.0 ** np.arange(np.ceil(macs.min() - 0.75), np.floor(macs.max() + 0.75) + 1)
     axes.xaxis.set_major_locator(FixedLocator(list(powers)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("MACs of a prediction, relative to the dense network (log scale)")
     means = np.array([point.figure.mean for point in points])
     bars = np.array([point.figure.sd or 0.0 for point in points])
-    label = what.label
     if what.positive and means.min() > 0 and means.max() / means.min() > _WIDE:
         axes.set_yscale("log")
         low, high = np.log(np.maximum(means - bars, means / 2)).min(), np.log(means + bars).max()
@@ -139,12 +143,11 @@ def _scales(axes: Axes, points: list[_Point], what: Figured) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
-        label += ", log scale"
+        axes.set_ylabel(axes.get_ylabel() + ", log scale")
     else:
         low, high = (means - bars).min(), (means + bars).max()
         room = 0.08 * (high - low) or 0.05 * abs(high) or 0.05
         axes.set_ylim(low - room, high + room)
-    axes.set_ylabel(f"{label} ({'lower' if what.lower else 'higher'} is better)")
     axes.grid(visible=True, linewidth=0.6)
     axes.tick_params(length=3)
 

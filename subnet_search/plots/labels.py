@@ -11,7 +11,7 @@ GAPS = (6.0, 12.0, 22.0, 36.0, 54.0, 76.0)
 SHIFTS = np.arange(-160.0, 161.0, 4.0)
 SWEEPS = 6
 _TOGETHER, _THROUGH, _ACROSS, _COVERS = 1e5, 150.0, 60.0, 40.0
-"""Costs in points of leader: labels on each other, a leader through a label, leaders that cross, a label on a mark."""
+"""Costs in points of leader: labels on each other, a leader through a label or mark, leaders that cross, a label on a mark."""
 
 
 def place_labels(anchors: Array, sizes: Array, area: Array, marks: Array, lines: Array) -> tuple[Array, Array]:
@@ -41,10 +41,10 @@ def place_labels(anchors: Array, sizes: Array, area: Array, marks: Array, lines:
             place, end = options[label]
             cost = np.linalg.norm(end - anchors[label], axis=1)
             cost += _COVERS * _overlap(place, np.vstack([marks, lines])).sum(axis=1)
-            cost += _COVERS * _hits(anchors[label], end, np.delete(marks, label, axis=0)).sum(axis=1)
+            cost += _THROUGH * _pass(anchors[label], end[:, None], np.delete(marks, label, axis=0)).sum(axis=1)
             cost += _TOGETHER * _overlap(place, boxes[others]).sum(axis=1)
-            cost += _THROUGH * _hits(anchors[label], end, boxes[others]).sum(axis=1)
-            cost += _THROUGH * _passes(anchors[others], ends[others], place).sum(axis=1)
+            cost += _THROUGH * _pass(anchors[label], end[:, None], boxes[others]).sum(axis=1)
+            cost += _THROUGH * _pass(anchors[others], ends[others], place[:, None]).sum(axis=1)
             cost += _ACROSS * _cross(anchors[label], end, anchors[others], ends[others]).sum(axis=1)
             best = int(cost.argmin())
             boxes[label], ends[label] = place[best], end[best]
@@ -128,25 +128,13 @@ def _overlap(places: Array, boxes: Array) -> NDArray[np.bool_]:
     return np.asarray((a[..., :2] < b[..., 2:]).all(axis=-1) & (b[..., :2] < a[..., 2:]).all(axis=-1))
 
 
-def _hits(start: Array, ends: Array, boxes: Array) -> NDArray[np.bool_]:
-    """Which boxes the lines from a start to each end pass, `[end, box]`."""
-    points = _along(start, ends)[:, :, None]
-    inside = np.asarray(((points > boxes[:, :2]) & (points < boxes[:, 2:])).all(axis=-1))
-    return np.asarray(inside.any(axis=1))
-
-
-def _passes(starts: Array, ends: Array, places: Array) -> NDArray[np.bool_]:
-    """Which lines from starts to ends pass each place, `[place, line]`."""
-    points = _along(starts, ends)[None]
-    low, high = places[:, None, None, :2], places[:, None, None, 2:]
-    inside = np.asarray(((points > low) & (points < high)).all(axis=-1))
-    return np.asarray(inside.any(axis=2))
-
-
-def _along(start: Array, ends: Array) -> Array:
-    """Points on lines, `[line, 12, 2]`."""
-    share = np.linspace(0.02, 0.98, 12)[:, None]
-    return np.asarray(start[..., None, :] * (1 - share) + ends[:, None] * share)
+def _pass(starts: Array, ends: Array, boxes: Array) -> NDArray[np.bool_]:
+    """Which lines pass which boxes, by the shares of a line that are between its sides; shapes are broadcast."""
+    way = ends - starts
+    way = np.where(np.abs(way) < 1e-9, 1e-9, way)
+    low, high = (boxes[..., :2] - starts) / way, (boxes[..., 2:] - starts) / way
+    enter, leave = np.minimum(low, high).max(axis=-1), np.maximum(low, high).min(axis=-1)
+    return np.asarray((enter < leave) & (enter < 1) & (leave > 0))
 
 
 def _cross(start: Array, ends: Array, starts: Array, others: Array) -> NDArray[np.bool_]:

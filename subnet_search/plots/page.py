@@ -72,12 +72,15 @@ def new_page(title: str, height: float, note: str) -> tuple[Figure, float]:
     Returns:
         The figure, and the height in inches where the note ends.
     """
-    lines = [line for part in note.splitlines() for line in textwrap.wrap(part, 114, break_on_hyphens=False)]
+    lines = [line for part in note.splitlines() for line in textwrap.wrap(part, 106, break_on_hyphens=False)]
     below = MARGIN + LINE * len(lines) + (MARGIN if lines else 0.0)
-    whole = below + height + HEAD
+    heading = textwrap.wrap(title, 68, break_on_hyphens=False)
+    whole = below + height + HEAD + 0.17 * (len(heading) - 1)
     figure = Figure(figsize=(WIDTH, whole), facecolor="white")
     FigureCanvasAgg(figure)
-    figure.text(MARGIN / WIDTH, 1 - MARGIN / whole, title, size=10, weight="bold", color=INK, va="top", gid="title")
+    figure.text(
+        MARGIN / WIDTH, 1 - MARGIN / whole, "\n".join(heading), size=10, weight="bold", color=INK, va="top", gid="title"
+    )
     figure.text(
         MARGIN / WIDTH,
         MARGIN / whole,

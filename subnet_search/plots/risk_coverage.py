@@ -16,7 +16,7 @@ from subnet_search.plots.labels import spread_out
 from subnet_search.plots.page import LINE, SMALL, WIDTH, axes_at, caption, house_style, new_page, titled
 from subnet_search.plots.summary import Method, Rows, by_method, spread_of
 
-LEFT, RIGHT, BELOW, HEIGHT = 0.72, 2.75, 0.5, 3.7
+LEFT, RIGHT, BELOW, HEIGHT = 0.72, 3.05, 0.5, 3.7
 WIDE = 8.0
 """From this ratio between the largest and the smallest error rate on, low risks get more room."""
 OTHERS, OTHER_NAMES = "#C4C4C4", "#6B6B6B"
@@ -62,7 +62,7 @@ def risk_coverage(rows: Rows, curves: Curves, missing: Mapping[str, str] | None 
     )
     height = max(HEIGHT, LINE * (len(drawn) + 1))
     with house_style():
-        page, bottom = new_page(titled("Selective prediction", rows), height + BELOW, note)
+        page, bottom = new_page(titled("Selective prediction", rows), height + BELOW + LINE, note)
         axes = axes_at(page, LEFT, bottom + BELOW, WIDTH - LEFT - RIGHT, height)
         for curve in sorted(drawn, key=lambda c: c.method.name in chosen):
             _draw(axes, curve, chosen)
@@ -132,18 +132,18 @@ def _names(axes: Axes, drawn: list[_Curve], chosen: Mapping[str, str], height: f
     """Writes the names right of the axes, moved apart, with a leader from the end of each curve."""
     points = axes.transData.transform([(1.0, curve.risk[-1]) for curve in drawn])
     ends = axes.transAxes.inverted().transform(points)[:, 1] * height
-    axes.text(1.13, 1.02, "method, 1000 × AURC", transform=axes.transAxes, size=SMALL, color=OTHER_NAMES, va="bottom")
+    axes.text(1.10, 1.02, "method, 1000 × AURC", transform=axes.transAxes, size=SMALL, color=OTHER_NAMES, va="bottom")
     heights = spread_out(ends, LINE, LINE / 2, height - LINE / 2) / height
     for curve, end, at in zip(drawn, ends / height, heights, strict=True):
         main = curve.method.name in chosen
         color = curve.method.family.color if main else OTHERS
-        leader = axes.plot([1.0, 1.03, 1.10, 1.12], [end, end, at, at], transform=axes.transAxes, clip_on=False)
+        leader = axes.plot([1.0, 1.02, 1.08, 1.09], [end, end, at, at], transform=axes.transAxes, clip_on=False)
         leader[0].set(color=color, linewidth=1.0 if main else 0.6, label="_leader")
         aurc = _aurc(curve.method)
         words = curve.method.title + (f"  {1000 * aurc:.3g}" if np.isfinite(aurc) else "")
         words += f"  ({chosen[curve.method.name]})" if chosen.get(curve.method.name) else ""
         axes.text(
-            1.13,
+            1.10,
             at,
             words,
             transform=axes.transAxes,
