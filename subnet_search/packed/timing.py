@@ -11,18 +11,21 @@ from torch import Tensor, nn
 
 ROUNDS = 30
 HOPELESS = 2.0
-"""What took this many times as long as the fastest on the first turn after warming up is not measured again."""
+"""How far behind a form has to be in the first turn to be measured no more."""
 
 
 @torch.no_grad()
-def interleaved_ms(networks: Mapping[str, nn.Module], inputs: Tensor, seconds: float) -> dict[str, list[float]]:
+def interleaved_ms(
+    networks: Mapping[str, nn.Module], inputs: Tensor, seconds: float, hopeless: float = HOPELESS, least: int = 1
+) -> dict[str, list[float]]:
     """Measures the wall time of a forward pass of several networks in turns.
 
     Args:
         networks: Name → network in eval mode, on the device of the input.
         inputs: Prepared input `[batch, ...]`.
-        seconds: No further turn is begun after this time; every network is measured once at least, after one pass to
-            warm up.
+        seconds: No further turn is begun after this time.
+        hopeless: Networks that took this many times as long as the fastest in the first turn take no other.
+        least: Number of turns at least, after one pass to warm up.
 
     Returns:
         Name → milliseconds a batch, one number for each turn; a single one for networks that are far behind.
@@ -31,10 +34,10 @@ def interleaved_ms(networks: Mapping[str, nn.Module], inputs: Tensor, seconds: f
         _pass(network, inputs)
     times = {name: [_pass(network, inputs)] for name, network in networks.items()}
     fastest = min(first for (first,) in times.values())
-    near = [name for name, (first,) in times.items() if first <= HOPELESS * fastest]
+    near = [name for name, (first,) in times.items() if first <= hopeless * fastest]
     end = time.perf_counter() + seconds
-    for _ in range(ROUNDS - 1 if len(near) > 1 else 2):
-        if time.perf_counter() > end:
+    for turn in range(1, ROUNDS):
+        if turn >= least and time.perf_counter() > end:
             break
         for name in near:
             times[name].append(_pass(networks[name], inputs))
