@@ -25,6 +25,7 @@ from subnet_search.files import append_line, write_json
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
+from subnet_search.plots import draw_comparison
 from subnet_search.provenance import device_name
 from subnet_search.relevance import RelevanceConfig
 from subnet_search.run_folder import fingerprints
@@ -46,7 +47,7 @@ METHODS = (
 )
 """The methods of a comparison where none are named: all that start from the backbone, without their combinations."""
 
-ROWS, CURVES, MISSING, CELLS = "rows.jsonl", "curves.jsonl", "missing.json", "cells"
+ROWS, CURVES, MISSING, CELLS, FIGURES = "rows.jsonl", "curves.jsonl", "missing.json", "cells", "figures"
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def compare(
         progress: Bar to report to.
 
     Returns:
-        The rows, and what is missing, which is in `missing.json` in the folder too.
+        The rows, and what is missing, which is in `missing.json` in the folder too; beside it, in `figures`, the rows
+        are drawn: likelihood and OOD detection against cost, reliability, risk against coverage.
 
     Raises:
         SubnetSearchError: where network, images or settings are wrong for every method.
@@ -171,8 +173,8 @@ def compare(
         if row is None and method not in missing:
             setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
             try:
-                row, curves = _cell(method, setup, config, decisive, human_counts, accelerator)
-                append_line(curves_file, json.dumps(curves))
+                row, line = _cell(method, setup, config, decisive, human_counts, accelerator)
+                append_line(curves_file, json.dumps(line))
                 append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
             except SubnetSearchError as problem:
                 missing[method] = str(problem)
@@ -184,6 +186,9 @@ def compare(
                 if done != task:
                     progress.remove_task(done)
     write_json(config.out / MISSING, missing)
+    if rows:
+        curves = [line for line in read_rows(curves_file) if line["settings"] == _digest(decisive)]
+        draw_comparison(rows, curves, config.out / FIGURES, missing)
     return Comparison(tuple(rows), missing)
 
 

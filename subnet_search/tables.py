@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -73,7 +74,8 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
         rows: Result rows of one comparison.
         missing: Method → why it has no row; it gets a line with the reason.
     """
-    table = Table(title=escape(f"{rows[0]['backbone']} on {rows[0]['data']}") if rows else None, title_justify="left")
+    title = escape(f"{rows[0]['backbone']} on {rows[0]['data']}") if rows else None
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # 80 columns are not much
     table.add_column("method", no_wrap=True)
     for title, *_ in _COLUMNS:
         table.add_column(escape(title), justify="right", no_wrap=True)

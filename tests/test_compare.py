@@ -241,7 +241,7 @@ def test_rows_and_curves_may_be_kept_elsewhere(tmp_path) -> None:
     found = run(config, **files)
     assert read_rows(files["rows_file"]) == list(found.rows)
     assert len(files["curves_file"].read_text().splitlines()) == 1
-    assert {path.name for path in config.out.iterdir()} == {"missing.json"}
+    assert {path.name for path in config.out.iterdir()} == {"missing.json", "figures"}
     assert run(config, **files) == found
 
 
@@ -268,3 +268,12 @@ def test_settings_that_cannot_be_met(tmp_path, changes, message) -> None:
 def test_the_methods_of_the_default_are_all_there_are_from_the_backbone() -> None:
     assert CompareConfig().methods == METHODS
     assert set(METHODS) >= {"msp", "mc_dropout", "masksembles", "random", "search"}
+
+
+def test_the_rows_are_drawn(tmp_path) -> None:
+    config = tiny(tmp_path, methods=("msp",))
+    run(config)
+    names = {path.name for path in (config.out / "figures").iterdir()}
+    assert {
+        f"{name}.{kind}" for name in ("nll_cost", "reliability", "risk_coverage") for kind in ("svg", "png")
+    } <= names
