@@ -246,7 +246,7 @@ def _read(builder: Builder, value: Any, apart: bool = False) -> Any:
 
 
 def _device(builder: Builder) -> torch.device:
-    return next(iter(builder.tensors.values())).device
+    return next((tensor.device for tensor in builder.tensors.values()), torch.device("cpu"))
 
 
 _RULES: dict[str, Rule] = {

@@ -191,6 +191,17 @@ def test_bfloat16_is_tried_when_asked_for(make) -> None:
     assert packed.report.difference > 1e-5
 
 
+def test_a_compiled_form_is_checked_and_measured_as_any_other(make, monkeypatch) -> None:
+    ensemble = make("perceptron")
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    packed = pack(ensemble, example(ensemble), replace(QUICK, compile=True))
+    assert sum("compiled" in name for name in packed.report.timings_ms) == 1
+    monkeypatch.setattr(torch, "compile", lambda module: nn.Sequential(module, nn.Sigmoid()))
+    packed = pack(ensemble, example(ensemble), replace(QUICK, compile=True))
+    assert [reason for name, reason in packed.report.unavailable.items() if "compiled" in name]
+    assert not packed.form.compiled
+
+
 class Unusual(nn.Module):
     """Operations for which there is no rule: group norm, a scan, and a product of two axes."""
 
