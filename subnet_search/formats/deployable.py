@@ -119,10 +119,10 @@ def _divergence(ratio: Tensor) -> Tensor:
     """f(r) = r log r − r + 1 = Σ_{n ≥ 2} (1 − r)^n / (n (n − 1)), accurate on both sides of r = 1."""
     below = 1.0 - ratio
     near = below.clamp(-_SERIES, _SERIES)  # elsewhere the series is not taken
-    series = torch.zeros_like(near)
-    for n in range(8, 1, -1):  # Horner's scheme; the next term is less than 1e-8 of the sum
-        series = series * near + 1.0 / (n * (n - 1))
-    return torch.where(below.abs() < _SERIES, series * near * near, _p_log_p(ratio) + below)
+    series = near / 56.0
+    for n in range(7, 2, -1):  # Horner's scheme; what is left out is 1e-8 of the sum
+        series = (series + 1.0 / (n * (n - 1))) * near
+    return torch.where(below.abs() < _SERIES, (series + 0.5) * near * near, _p_log_p(ratio) + below)
 
 
 class _Affine(nn.Module):

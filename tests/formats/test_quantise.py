@@ -1,0 +1,94 @@
+"""Eight-bit integers, and that their cost is measured on the file itself."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from subnet_search.data.array_dataset import ArrayDataset
+from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate.calibration import expected_calibration_error
+from subnet_search.formats.deployable import Deployable
+from subnet_search.formats.optional import quiet
+from subnet_search.formats.pte import export_pte
+from subnet_search.formats.quantise import measure_cost, quantise
+
+
+@pytest.fixture(autouse=True)
+def edge_packages(needs) -> None:
+    needs("edge")
+
+
+def test_the_cost_is_that_of_the_file(tmp_path, digits, packed, digits_data) -> None:
+    train, test = digits_data
+    labelled = test.subset(range(61))  # the last batch is half full
+    network = packed(digits, "grouped")
+    written = export_pte(
+        network, digits.card, tmp_path / "net.pte", batch=2, calibration=train.subset(range(64)), labelled=labelled
+    )
+    float_bytes = sum(tensor.nbytes for tensor in Deployable(network, digits.card).state_dict().values())
+    assert written.bytes < float_bytes
+    assert not [name for name in written.outside if "conv" in name or "quantize" in name]
+    cost = written.int8
+    assert cost is not None
+    assert cost.images == 61
+    before = digits.predict(labelled.images).probabilities
+    assert cost.before.accuracy == pytest.approx(float((before.argmax(dim=1) == labelled.labels).float().mean()))
+    assert cost.before.ece == pytest.approx(expected_calibration_error(before, labelled.labels), abs=1e-4)
+    with quiet():
+        from executorch.runtime import Runtime
+
+        method = Runtime.get().load_program(written.path).load_method("forward")
+    after = torch.cat(
+        [method.execute([labelled.images[[k, min(k + 1, 60)]]])[0].clone() for k in range(0, 61, 2)]
+    ).double()[:61]
+    assert cost.after.accuracy == pytest.approx(float((after.argmax(dim=1) == labelled.labels).float().mean()))
+    assert cost.after.nll == pytest.approx(float(-after[torch.arange(61), labelled.labels].log().mean()), rel=1e-4)
+    assert (before - after).abs().max() < 0.1
+    assert abs(cost.after.nll - cost.before.nll) < 0.1
+
+
+def test_weights_are_integers_and_the_rest_stays_as_it_was(digits, packed, digits_data, noise) -> None:
+    deployable = Deployable(packed(digits, "grouped"), digits.card)
+    before = {name: tensor.clone() for name, tensor in deployable.state_dict().items()}
+    rounded = quantise(deployable, digits_data[0], images=40, batch_size=16)
+    assert set(before) == set(deployable.state_dict())
+    assert all(torch.equal(before[name], tensor) for name, tensor in deployable.state_dict().items())
+    integers = sum(buffer.numel() for buffer in rounded.network.buffers() if buffer.dtype == torch.int8)
+    convolutions = sum(tensor.numel() for name, tensor in before.items() if tensor.ndim == 4)
+    assert integers >= convolutions
+    images = noise(digits.card, 20)
+    with torch.no_grad():
+        exact, found = deployable(images)[0], rounded(images)[0]
+        alone = torch.cat([rounded(image[None])[0] for image in images])
+    assert 1e-5 < (exact - found).abs().mean() < 0.05
+    assert torch.allclose(alone, found, atol=1e-2)  # the scales are fixed: no image changes those of another
+
+
+def test_exact_answers_cost_nothing(digits, digits_data) -> None:
+    """A closed form: the network itself as the runtime, which takes three images at a time."""
+    deployable = Deployable(digits, digits.card, "float")
+    seen = []
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        seen.append(len(images))
+        with torch.no_grad():
+            return tuple(deployable(images))
+
+    cost = measure_cost(digits, deployable, run, digits_data[1].subset(range(10)), 3)
+    assert seen == [3, 3, 3, 3]
+    assert cost.after.accuracy == cost.before.accuracy
+    assert cost.after.nll == pytest.approx(cost.before.nll, rel=1e-4)
+    assert cost.after.ece == pytest.approx(cost.before.ece, abs=1e-4)
+
+
+def test_nothing_to_calibrate_with_is_refused(digits, digits_data) -> None:
+    deployable = Deployable(digits, digits.card)
+    with pytest.raises(SubnetSearchError, match="got 0 images in batches of 32 to calibrate with, expected at least 1"):
+        quantise(deployable, digits_data[0], images=0)
+
+    class Empty(ArrayDataset):
+        def __len__(self) -> int:
+            return 0
+
+    with pytest.raises(SubnetSearchError, match="got no images to calibrate the quantisation with"):
+        quantise(deployable, Empty(digits_data[0].images, digits_data[0].labels))
