@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+from contextlib import suppress
 
 import torch
 from torch import nn
@@ -42,10 +44,19 @@ def describe(network: nn.Module, deployable: Deployable, batch: int | str = "bat
         "normalisation": _json({"mean": list(card.mean), "std": list(card.std)}),
         "input": _json({"name": INPUT, "dtype": dtype, "shape": shape, "meaning": meaning}),
         "outputs": _json(dict(OUTPUTS)),
-        "versions": _json(library_versions()),
+        "versions": _json(library_versions() | _exporters()),
     }
     masks = network.identity().get("masks") if isinstance(network, Predictor) else None
     return found | ({"masks_sha256": str(masks)} if masks else {})
+
+
+def _exporters() -> dict[str, str]:
+    """Versions of the packages that translate and check, those of them that are installed."""
+    found = {}
+    for name in ("onnx", "onnxscript", "onnxruntime", "executorch", "torchao"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _json(value: object) -> str:
