@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +65,19 @@ def check_answers(
         The largest absolute difference of any output.
 
     Raises:
-        SubnetSearchError: where the file does not run, its outputs have other shapes, or they differ by more.
+        SubnetSearchError: where the file does not run, its outputs have other shapes, they differ by more, or the card names
+            another number of classes.
     """
+    if device_of(network).type != "cpu":  # files are checked on the CPU, and a GPU may round to TF32
+        network = copy.deepcopy(network).cpu()
     worst = 0.0
     for batch in batches:
         raw = _pictures(deployable.card, batch, images)
         expected = _predict(network, deployable.card, raw)
+        if expected.probabilities.shape[1] != len(deployable.card.classes):
+            raise SubnetSearchError(
+                f"{path}: the network tells {expected.probabilities.shape[1]} classes apart, its card names {len(deployable.card.classes)}; give the card of this network"
+            )
         given = deployable.of_raw(raw)
         try:
             answers = run(given)
@@ -107,12 +115,9 @@ def _pictures(card: Card, batch: int, images: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def _predict(network: nn.Module, card: Card, raw: Tensor) -> Uncertainty:
-    """What the network says in PyTorch, on the CPU."""
-    device = device_of(network)
+    """What the network says in PyTorch."""
     if isinstance(network, Predictor):
-        found = network.predict(raw.to(device))
-    else:
-        with eval_mode(network):
-            logits = network(card.prepare(raw.to(device)))
-        found = decompose((logits if logits.ndim == 3 else logits[None]).float().softmax(dim=-1))
-    return Uncertainty(**{name: value.cpu() for name, value in vars(found).items()})
+        return network.predict(raw)
+    with eval_mode(network):
+        logits = network(card.prepare(raw))
+    return decompose((logits if logits.ndim == 3 else logits[None]).float().softmax(dim=-1))

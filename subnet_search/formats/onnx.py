@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def _translate(deployable: Deployable) -> Any:
         ) from error
 
 
-def _runner(runtime: Any, path: Path) -> Any:
+def _runner(runtime: Any, path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
     """Returns what runs the file: images → outputs."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -140,6 +140,16 @@ def test_a_file_that_differs_is_not_written(tmp_path, digits) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
 
 
+def test_the_card_of_another_network_is_refused(tmp_path) -> None:
+    card = Card("other", (1, 8, 8), ("a", "b"))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    with pytest.raises(
+        SubnetSearchError, match="tells 3 classes apart, its card names 2; give the card of this network"
+    ):
+        export_onnx(network, card, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_that_do_not_fit_into_one_file_come_beside_it(tmp_path, monkeypatch, digits, noise, packed) -> None:
     monkeypatch.setattr(formats_onnx, "LARGEST", 0)
     written = export_onnx(packed(digits, "grouped"), digits.card, tmp_path / "net.onnx")
