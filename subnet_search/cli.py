@@ -98,6 +98,8 @@ def _run(config: RunConfig, until: Stage) -> None:
     elif result.masks:
         console.print(f"{result.masks.algorithm}: mean IoU of the members {result.masks.mean_iou():.3f}")
     exported = f", the ensemble in {result.folder.ensemble}" if result.folder.ensemble.exists() else ""
+    if config.export.formats and until == "export":
+        exported += f", {' '.join(config.export.formats)} in {result.folder.formats}"
     console.print(escape(f"in {result.folder.path}{exported}"))
 
 

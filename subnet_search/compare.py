@@ -101,7 +101,8 @@ class CompareConfig:
 
     def run(self, seed: int) -> RunConfig:
         """Returns the settings of the runs with a seed."""
-        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(RunConfig) if f.name != "seed"}
+        own = {f.name for f in dataclasses.fields(self)}
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(RunConfig) if f.name in own}
         return RunConfig(**shared, seed=seed)
 
 

@@ -18,6 +18,7 @@ from subnet_search.evaluate.classification import negative_log_likelihood
 from subnet_search.export import export_ensemble
 from subnet_search.files import write_json
 from subnet_search.finetune import History, finetune
+from subnet_search.formats import write_formats
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
 from subnet_search.masks import MaskSet, full_masks
@@ -29,6 +30,8 @@ from subnet_search.settings import RunConfig, to_dict
 
 log = logging.getLogger("subnet_search")
 Stage = Literal["score", "search", "finetune", "evaluate", "export"]
+REPORT = "report.json"
+"""What was written in which form, and what was measured, in the folder of the formats."""
 STAGES: tuple[Stage, ...] = ("score", "search", "finetune", "evaluate", "export")
 
 
@@ -132,6 +135,11 @@ def run(
                 settings=to_dict(config),
             )
             log.info("exported to %s", folder.ensemble)
+        if config.export.formats:
+            written = write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation)
+            write_json(folder.formats / REPORT, written)
+            for form, report in written.items():
+                log.info("%s: %s", form, report)
         return RunResult(folder, masks, ensemble, metrics)
 
 

@@ -24,11 +24,12 @@ from subnet_search.settings import RunConfig, from_dict, to_dict
 
 log = logging.getLogger("subnet_search")
 
-ONLY_FIGURES = ("images.test", "images.ood", "evaluate")
-"""Settings that only the evaluation reads, so that an evaluation may be repeated with others."""
+REPEATABLE = ("images.test", "images.ood", "evaluate", "export")
+"""Settings that only the last stages read, so that these may be repeated with others."""
 
 CONFIG, INPUTS, LOG, METRICS = "config.json", "inputs.json", "log.txt", "metrics.json"
 RELEVANCE, MASKS, CHECKPOINT, ENSEMBLE = "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "ensemble"
+FORMATS = "formats"
 RESULTS = (RELEVANCE, MASKS, CHECKPOINT, METRICS, ENSEMBLE)
 
 FIXED_BY = {
@@ -133,6 +134,11 @@ class RunFolder:
         return self.path / ENSEMBLE
 
     @property
+    def formats(self) -> Path:
+        """Where the ensemble is in the forms that other programs run or read."""
+        return self.path / FORMATS
+
+    @property
     def metrics_file(self) -> Path:
         """Where the figures are."""
         return self.path / METRICS
@@ -178,8 +184,9 @@ class RunFolder:
         if not self.metrics_file.exists():
             return None
         metrics = _read_json(self.metrics_file)
-        settings = {**to_dict(config), "out": None}
-        same = all({**row.get("settings", {}), "out": None} == settings for row in metrics.values())
+        other = {"out": None, "export": None}  # which do not change what was measured
+        settings = {**to_dict(config), **other}
+        same = all({**row.get("settings", {}), **other} == settings for row in metrics.values())
         return metrics if same else None
 
     def _any(self, names: tuple[str, ...]) -> bool:
@@ -190,7 +197,7 @@ class RunFolder:
         found: list[str] = []
         for name, value in now.items():
             full = where + name
-            if full in ONLY_FIGURES or full == "out" or not self._any(FIXED_BY.get(full.split(".")[0], RESULTS)):
+            if full in REPEATABLE or full == "out" or not self._any(FIXED_BY.get(full.split(".")[0], RESULTS)):
                 continue
             old = before.get(name)
             if isinstance(value, dict) and isinstance(old, dict):

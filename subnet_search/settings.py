@@ -16,6 +16,7 @@ from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
+from subnet_search.formats import FormatsConfig
 from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import BudgetConfig, SearchConfig
 
@@ -85,6 +86,7 @@ class RunConfig:
         ensemble: What members share.
         finetune: How the ensemble is trained.
         evaluate: How it is measured.
+        export: In which forms it is written, beside the folder that this package loads.
     """
 
     out: Path = Path("runs/digits")
@@ -98,6 +100,7 @@ class RunConfig:
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    export: Annotated[FormatsConfig, Flat] = field(default_factory=FormatsConfig)
 
     def __post_init__(self) -> None:
         if self.members < 2:

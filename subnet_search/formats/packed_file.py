@@ -1,0 +1,99 @@
+"""A packed ensemble as a file: its operations and weights, without the code that made it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import Dim
+
+from subnet_search.backbones import Card
+from subnet_search.errors import SubnetSearchError
+from subnet_search.files import write_bytes
+from subnet_search.formats.optional import quiet
+from subnet_search.packed import Form, PackedEnsemble, PackingReport
+
+METADATA = "packed.json"
+"""The extra file inside that holds what is no tensor."""
+
+
+def save_packed(packed: PackedEnsemble, path: str | Path) -> int:
+    """Writes a packed ensemble, whole or not at all.
+
+    Args:
+        packed: The ensemble, not compiled.
+        path: Target, replaced in one step.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        SubnetSearchError: where it has been compiled: what a compiler makes is good for one machine only.
+    """
+    if packed.form.compiled:
+        raise SubnetSearchError(f"{path}: a compiled form cannot be written; pack without compile")
+    like = next(packed.parameters())
+    example = torch.zeros(2, *packed.card.input_shape, dtype=like.dtype, device=like.device)
+    described = {
+        "form": asdict(packed.form),
+        "report": {**asdict(packed.report), "timings_ms": dict(packed.report.timings_ms)},
+        "members": packed.members,
+        "card": packed.card.to_dict(),
+        "macs": packed.macs(),
+        "identity": {name: value for name, value in packed.identity().items() if name != "form"},
+    }
+    network = copy.deepcopy(packed.network)
+    for tensor in (*network.parameters(), *network.buffers()):
+        # the layout is in the form; a view of a larger memory would be written with all of it
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    buffer = io.BytesIO()
+    with quiet(), torch.no_grad():
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False)
+        torch.export.save(program, buffer, extra_files={METADATA: json.dumps(described)})
+    write_bytes(path, buffer.getvalue())
+    return len(buffer.getvalue())
+
+
+def load_packed(path: str | Path) -> PackedEnsemble:
+    """Reads what `save_packed` wrote; no code of the network is imported.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The packed ensemble, on the CPU, with the measurements of the machine that packed it.
+
+    Raises:
+        SubnetSearchError: where the file is missing, damaged, or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SubnetSearchError(f"{path}: found nothing, expected the file of a packed ensemble")
+    extra: dict[str, Any] = {METADATA: ""}
+    try:
+        with quiet():
+            program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=extra)
+        described = json.loads(extra[METADATA])
+        form, module = Form(**described["form"]), program.module()
+        network = fx.GraphModule(module, module.graph)  # the module of a program refuses to be put into eval mode
+        if form.channels_last:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # PyTorch's stubs lack it
+        return PackedEnsemble(
+            network,
+            form,
+            PackingReport(**described["report"]),
+            described["members"],
+            Card.from_dict(described["card"], str(path)),
+            described["macs"],
+            described["identity"],
+        )
+    except Exception as error:  # a damaged archive fails in any way
+        raise SubnetSearchError(
+            f"{path}: cannot be read as a packed ensemble ({type(error).__name__}); it is damaged or something else, export it again"
+        ) from error

@@ -1,0 +1,157 @@
+"""Writes an ensemble in the forms that other programs run or read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from subnet_search.data import batches
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
+from subnet_search.files import write_bytes
+from subnet_search.formats.deployable import InputKind
+from subnet_search.formats.mask_file import save_masks
+from subnet_search.formats.masksembles import to_masksembles
+from subnet_search.formats.member_file import save_member
+from subnet_search.formats.onnx import export_onnx
+from subnet_search.formats.packed_file import save_packed
+from subnet_search.formats.pt2 import export_pt2
+from subnet_search.formats.pte import export_pte
+from subnet_search.packed import PackConfig, PackedEnsemble, pack
+
+Format = Literal["packed", "onnx", "pt2", "pte", "masksembles", "member"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+@dataclass(frozen=True)
+class FormatsConfig:
+    """In which forms the ensemble is exported, beside the folder that this package loads.
+
+    Attributes:
+        formats: `packed` (the fastest form on this machine, for PyTorch), `onnx`, `pt2` (torch.export), `pte`
+            (ExecuTorch with XNNPACK), `masksembles` (weights for the official layers, and the masks as `.npz`), `member`
+            (each member as a plain pruned network).
+        input_kind: What the files take in: `uint8` (0..255), `float` (in [0, 1]) or `normalised` images.
+        int8: Whether the `.pte` computes in eight-bit integers, calibrated on training images; what that costs is
+            measured on the validation images.
+        pack_batch: Images in the batch for which the fastest form is looked for.
+
+    Raises:
+        SubnetSearchError: where one of them is something else.
+    """
+
+    formats: tuple[Format, ...] = ()
+    input_kind: InputKind = "uint8"
+    int8: bool = False
+    pack_batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not set(self.formats) <= set(FORMATS):
+            raise SubnetSearchError(f"formats are {self.formats}, expected some of {', '.join(FORMATS)}")
+        if self.input_kind not in get_args(InputKind):
+            raise SubnetSearchError(f"input_kind is {self.input_kind!r}, expected one of {get_args(InputKind)}")
+        if self.pack_batch < 1:
+            raise SubnetSearchError(f"pack_batch is {self.pack_batch}, expected at least 1")
+
+
+def write_formats(
+    ensemble: SubnetEnsemble,
+    folder: str | Path,
+    config: FormatsConfig,
+    images: Dataset[Any],
+    labelled: Dataset[Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Writes the files one after the other, each whole or not at all, after it was checked against the ensemble.
+
+    Args:
+        ensemble: The ensemble; it is not changed.
+        folder: Where the files go; those of the same names are replaced.
+        config: Which files.
+        images: Raw training images: the files are checked on some of them, and eight-bit integers calibrated.
+        labelled: Labelled images on which the cost of eight-bit integers is measured.
+
+    Returns:
+        Format → plain JSON values: the names of the files, their bytes, and what was measured.
+
+    Raises:
+        SubnetSearchError: where a package is missing (the message names the extra), or a file would not answer as the
+            ensemble does. Files that were finished before stay.
+    """
+    folder = Path(folder)
+    ensemble = ensemble.select(range(ensemble.members)).cpu().eval()
+    sample, _ = next(iter(batches(images, 64)))
+    example = ensemble.card.prepare(sample[torch.arange(config.pack_batch) % len(sample)])
+    packs: dict[PackConfig, PackedEnsemble] = {}
+
+    def packed(pack_config: PackConfig) -> PackedEnsemble:
+        if pack_config not in packs:
+            packs[pack_config] = pack(ensemble, example, pack_config)
+        return packs[pack_config]
+
+    writers: Mapping[Format, Callable[[], dict[str, Any]]] = {
+        "packed": lambda: _packed(packed(PackConfig(precision="auto")), folder),
+        "onnx": lambda: _report(
+            export_onnx(
+                packed(PackConfig()),
+                ensemble.card,
+                folder / "ensemble.onnx",
+                input_kind=config.input_kind,
+                images=sample,
+            )
+        ),
+        "pt2": lambda: _report(
+            export_pt2(
+                packed(PackConfig()),
+                ensemble.card,
+                folder / "ensemble.pt2",
+                input_kind=config.input_kind,
+                images=sample,
+            )
+        ),
+        "pte": lambda: _report(
+            export_pte(
+                packed(PackConfig()),
+                ensemble.card,
+                folder / "ensemble.pte",
+                input_kind=config.input_kind,
+                images=sample,
+                calibration=images if config.int8 else None,
+                labelled=labelled if config.int8 else None,
+            )
+        ),
+        "masksembles": lambda: _official(ensemble, folder),
+        "member": lambda: _members(ensemble, folder),
+    }
+    return {name: writers[name]() for name in config.formats}
+
+
+def _packed(packed: PackedEnsemble, folder: Path) -> dict[str, Any]:
+    size = save_packed(packed, folder / "packed.pt2")
+    return {"files": ["packed.pt2"], "bytes": size, "form": str(packed.form), **asdict(packed.report)}
+
+
+def _official(ensemble: SubnetEnsemble, folder: Path) -> dict[str, Any]:
+    state: dict[str, Tensor] = to_masksembles(ensemble).state_dict()
+    content = save({name: value.detach().contiguous().clone() for name, value in state.items()})
+    write_bytes(folder / "masksembles.safetensors", content)
+    save_masks(ensemble.masks, folder / "masks.npz")
+    files = ["masksembles.safetensors", "masks.npz"]
+    return {"files": files, "bytes": sum((folder / name).stat().st_size for name in files)}
+
+
+def _members(ensemble: SubnetEnsemble, folder: Path) -> dict[str, Any]:
+    files = [f"member-{k}.safetensors" for k in range(ensemble.members)]
+    return {"files": files, "bytes": sum(save_member(ensemble, k, folder / name) for k, name in enumerate(files))}
+
+
+def _report(written: Any) -> dict[str, Any]:
+    """What a writer says, as plain values."""
+    found = asdict(written)
+    return {"files": [found.pop("path").name], **found}

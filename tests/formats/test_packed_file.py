@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from subnet_search.errors import SubnetSearchError
+from subnet_search.formats import load_packed, save_packed
+from subnet_search.packed import PackConfig, pack
+
+
+@pytest.mark.parametrize("shape", ["sliced", "grouped"])
+def test_a_packed_ensemble_is_what_it_was(digits, tmp_path, shape) -> None:
+    packed = pack(digits, torch.rand(2, *digits.card.input_shape), PackConfig((shape,), seconds=0.0))
+    path = tmp_path / "packed.pt2"
+    assert save_packed(packed, path) == path.stat().st_size
+    loaded = load_packed(path)
+    for batch in (1, 3, 8):
+        images = torch.rand(batch, *packed.card.input_shape, generator=torch.Generator().manual_seed(batch))
+        torch.testing.assert_close(loaded(images), packed(images), rtol=0, atol=1e-6)
+    assert (loaded.form, loaded.members, loaded.macs(), loaded.card) == (
+        packed.form,
+        packed.members,
+        packed.macs(),
+        packed.card,
+    )
+    assert loaded.identity() == packed.identity()
+    assert dict(loaded.report.timings_ms) == dict(packed.report.timings_ms)
+
+
+def test_what_is_no_packed_ensemble_is_refused(digits, tmp_path) -> None:
+    path = tmp_path / "packed.pt2"
+    with pytest.raises(SubnetSearchError, match="found nothing"):
+        load_packed(path)
+    packed = pack(digits, torch.rand(1, *digits.card.input_shape), PackConfig(("sliced",), seconds=0.0))
+    save_packed(packed, path)
+    whole = path.read_bytes()
+    for content in (b"", b"PK", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(SubnetSearchError, match="cannot be read as a packed ensemble"):
+            load_packed(path)

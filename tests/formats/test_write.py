@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from subnet_search.data import ArrayDataset
+from subnet_search.errors import SubnetSearchError
+from subnet_search.formats import FormatsConfig, load_masks, load_packed, write_formats
+
+
+def images_of(ensemble, count: int = 12) -> ArrayDataset:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, *ensemble.card.input_shape), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, len(ensemble.card.classes), (count,), generator=generator)
+    return ArrayDataset(images, labels)
+
+
+def test_every_format_is_written_and_reported(digits, tmp_path, needs) -> None:
+    needs("onnx")
+    asked = FormatsConfig(("packed", "onnx", "pt2", "masksembles", "member"))
+    report = write_formats(digits, tmp_path, asked, images_of(digits))
+    assert list(report) == list(asked.formats)
+    named = [name for entry in report.values() for name in entry["files"]]
+    assert sorted(named) == sorted(path.name for path in tmp_path.iterdir())
+    for entry in report.values():
+        assert entry["bytes"] == sum((tmp_path / name).stat().st_size for name in entry["files"])
+    assert load_masks(tmp_path / "masks.npz", digits.graph).digest() == digits.masks.digest()
+    assert load_packed(tmp_path / "packed.pt2").members == digits.members
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"formats": ("tflite",)}, "expected some of packed, onnx"),
+        ({"input_kind": "jpeg"}, "input_kind is 'jpeg'"),
+        ({"pack_batch": 0}, "pack_batch is 0"),
+    ],
+)
+def test_other_settings_are_refused(settings, message) -> None:
+    with pytest.raises(SubnetSearchError, match=message):
+        FormatsConfig(**settings)
