@@ -10,7 +10,7 @@ def test_the_quickstart_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.count("tensor(") == 3
     assert (tmp_path / "my-ensemble" / "manifest.json").is_file()

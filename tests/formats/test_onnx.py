@@ -1,8 +1,10 @@
 """ONNX: checked before it is written, and of use to someone who has neither PyTorch nor this package."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,19 +17,8 @@ from subnet_search.formats import onnx as formats_onnx
 from subnet_search.formats.deployable import OUTPUTS
 from subnet_search.formats.onnx import export_onnx
 
-SCRIPT = """
-import json
-import sys
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession(sys.argv[1])
-image = np.load(sys.argv[2])  # uint8 [channel, height, width]
-outputs = session.run(None, {"images": image[None]})
-answer = {output.name: value for output, value in zip(session.get_outputs(), outputs)}
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-print(classes[answer["probabilities"][0].argmax()], *(f"{name} {answer[name][0]:.4f}" for name in ("total", "aleatoric", "epistemic", "max_probability")))
-"""
+README = (Path(__file__).parents[2] / "README.md").read_text()
+(SCRIPT,) = re.findall(r"<!-- script: onnx -->\n```python\n(.*?)```", README, re.DOTALL)
 NO_TORCH = "import sys; sys.modules['torch'] = None  # from here on, importing it raises"
 
 
