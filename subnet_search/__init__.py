@@ -10,6 +10,7 @@ from subnet_search.export import export_ensemble, load_ensemble
 from subnet_search.finetune import FinetuneConfig, finetune
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import MaskSet, full_masks
+from subnet_search.packed import member_network, pack
 from subnet_search.pipeline import run
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks, shuffled
@@ -40,6 +41,8 @@ __all__ = [
     "load_backbone",
     "load_data",
     "load_ensemble",
+    "member_network",
+    "pack",
     "recalibrate",
     "run",
     "score_relevance",
