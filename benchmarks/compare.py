@@ -1,6 +1,6 @@
 """Every uncertainty system on one harness: the same images, the same training loop, the cost in the same row.
 
-    python -m benchmarks.compare --methods msp masksembles search --seeds 0 1 2 --epochs 3
+    python -m benchmarks.compare --methods msp masksembles search --seeds 0 1 2 --epochs 2
 
 Each cell is one training and one evaluation; a killed grid continues where it was, in the middle of a cell too. Rows go
 to `results/compare.jsonl`, the curves behind the figures to `results/compare_curves.jsonl`; `python -m benchmarks.tables`
@@ -52,7 +52,7 @@ FROM_BACKBONE = (
     "search+mimo",
 )
 FROM_SCRATCH = ("deep_ensemble", "mimo", "packed", "batch_ensemble")
-OOD = {"cifar100": 5000, "tinyimagenet": 5000, "svhn": 1083, "mnist-test": 2000}
+OOD = {"cifar100": 2500, "tinyimagenet": 2500, "svhn": 1083, "mnist-test": 1000}
 """Set → how many of its images, the first ones, are looked at: near CIFAR-10 the first two, far the last two."""
 
 WORK = Path(__file__).parent / "runs" / "compare"
@@ -81,11 +81,11 @@ class Grid:
     backbone: str = "resnet20"
     methods: tuple[str, ...] = FROM_BACKBONE + FROM_SCRATCH
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 3
+    epochs: int = 2
     scratch_epochs: int | None = None
     budget: float = 2.0
     members: int = 4
-    shift_samples: int = 400
+    shift_samples: int = 200
     dropout: float = BaselineConfig.dropout
     depth_drop: float = BaselineConfig.depth_drop
     input_repetition: float = BaselineConfig.input_repetition

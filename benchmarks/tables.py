@@ -1,4 +1,4 @@
-"""The tables of `benchmarks/README.md`, made from the rows; a test checks that they match.
+"""The tables of `benchmarks/README.md` and the figures of `results/compare`, made from the rows; a test checks the tables.
 
 python -m benchmarks.tables
 """
@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import rows
+from benchmarks import rows, singe
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
+from subnet_search.compare import settings_digest
 from subnet_search.files import write_text
+from subnet_search.plots import draw_comparison
 from subnet_search.tables import mean_of, spread
 
 README = Path(__file__).parent / "README.md"
@@ -131,7 +133,14 @@ def _wanted(method: str) -> int:
     return 1 if method == "msp" else 3
 
 
-TABLES = {"compare": compare, "main_job": main_job, "relevance": relevance, "throughput": throughput}
+TABLES = {
+    "compare": compare,
+    "singe": singe.table,
+    "singe_published": singe.published,
+    "main_job": main_job,
+    "relevance": relevance,
+    "throughput": throughput,
+}
 
 
 def rendered(text: str) -> str:
@@ -150,5 +159,17 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def draw() -> None:
+    """Draws the systems of the longest comparison, into `results/compare`."""
+    found = rows.read("compare")
+    longest = max((row["epochs"] or 0 for row in found), default=0)
+    chosen = [row for row in found if row["epochs"] in (None, longest)]
+    if chosen:
+        digests = {settings_digest(row) for row in chosen}
+        curves = [line for line in rows.read("compare_curves") if line["settings"] in digests]
+        draw_comparison(chosen, curves, rows.RESULTS / "compare")
+
+
 if __name__ == "__main__":
     write_text(README, rendered(README.read_text()))
+    draw()

@@ -271,11 +271,13 @@ def _finished(
     rows: Sequence[Mapping[str, Any]], decisive: Mapping[str, Any], method: str, seed: int
 ) -> Mapping[str, Any] | None:
     """The row of a cell, None where there is none with these settings and inputs."""
-    for row in rows:
-        settings = {name: value for name, value in row["settings"].items() if name != "origin"}
-        if (row["method"], row["seed"], settings) == (method, seed, decisive):
-            return row
-    return None
+    wanted = (method, seed, _digest(decisive))
+    return next((row for row in rows if (row["method"], row["seed"], settings_digest(row)) == wanted), None)
+
+
+def settings_digest(row: Mapping[str, Any]) -> str:
+    """Returns the digest of a row's settings under which its curves are kept (`settings` in their lines)."""
+    return _digest({name: value for name, value in row["settings"].items() if name != "origin"})
 
 
 def _settings(config: CompareConfig) -> dict[str, Any]:

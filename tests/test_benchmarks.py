@@ -1,7 +1,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import rows, tables
+from subnet_search.compare import settings_digest
 from subnet_search.evaluate import check_row
 
 
@@ -11,11 +14,23 @@ def test_the_tables_are_those_of_the_rows() -> None:
     assert tables.rendered(text) == text
 
 
-def test_every_row_of_the_main_job_is_complete_and_unique() -> None:
+@pytest.mark.parametrize("name", ["main_job", "compare", "compare_choice", "singe"])
+def test_every_row_is_complete(name: str) -> None:
+    for row in rows.read(name):
+        check_row(row)  # raises where a key is missing, unknown or of another type
+
+
+def test_every_comparison_has_one_row_for_a_method_and_seed() -> None:
+    found = rows.read("compare")
+    cells = [(row["method"], row["seed"], settings_digest(row)) for row in found]
+    assert len(set(cells)) == len(cells)
+    drawn = {(line["method"], line["seed"], line["settings"]) for line in rows.read("compare_curves")}
+    assert set(cells) <= drawn
+
+
+def test_every_row_of_the_main_job_is_unique() -> None:
     found = rows.read("main_job")
     assert found
-    for row in found:
-        check_row(row)  # raises where a key is missing, unknown or of another type
     cells = [(row["backbone"], row["method"], row["budget"], row["epochs"], row["seed"]) for row in found]
     assert len(set(cells)) == len(cells)
 

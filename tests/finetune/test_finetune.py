@@ -13,6 +13,7 @@ from subnet_search.data import ArrayDataset, load_data
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, finetune, order_of_epoch, steps_of_epoch
+from subnet_search.finetune.finetune import _first_places
 from subnet_search.finetune.loss import residual_correlation
 from subnet_search.groups import find_groups
 from subnet_search.masks import MaskSet, full_masks
@@ -285,3 +286,7 @@ def test_members_in_repeat_answer_to_the_same_changed_images(small):
     for rows in seen:
         first, second = rows.unflatten(0, (2, -1))
         torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_an_image_that_is_repeated_in_a_step_is_changed_in_one_way() -> None:
+    assert _first_places(torch.tensor([7, 5, 7, 7, 5, 1])).tolist() == [0, 1, 0, 0, 1, 5]
