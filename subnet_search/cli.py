@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from subnet_search.backbones import build_network
+from subnet_search.bench import BenchConfig, bench, write_bench
 from subnet_search.compare import CompareConfig, compare
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export import load_ensemble
@@ -23,7 +25,7 @@ from subnet_search.pipeline import Stage, run
 from subnet_search.predictions import write_predictions
 from subnet_search.run_folder import RunFolder
 from subnet_search.settings import BackboneConfig, Flat, RunConfig
-from subnet_search.tables import comparison_table, groups_table, metrics_table
+from subnet_search.tables import bench_tables, comparison_table, groups_table, metrics_table
 
 DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as one that knows when it does not know."
 
@@ -72,6 +74,7 @@ def _commands(given: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "compare": _compare,
         "inspect": _inspect,
         "predict": _predict,
+        "bench": _bench,
     }
 
 
@@ -148,6 +151,30 @@ def _predict(
     with _progress() as progress:
         count = write_predictions(network, dataset, out, batch_size, progress)
     console.print(f"{count} predictions in {escape(str(out))}")
+
+
+def _bench(
+    ensemble: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ENSEMBLE")],
+    config: Annotated[BenchConfig, tyro.conf.arg(name="")] = BenchConfig(),  # noqa: B008 - frozen
+    out: Path | None = None,
+    import_code: bool = False,
+) -> None:
+    """Measure what an exported ensemble costs in each form and runtime, beside the dense network.
+
+    Args:
+        ensemble: Folder of an exported ensemble, such as runs/digits/ensemble.
+        config: What to measure.
+        out: A file for the figures, as JSON; one that is there is replaced.
+        import_code: Whether the `module:callable` that the ensemble was made from may be imported and called; only
+            for ensembles from people whose code you would run.
+    """
+    network = load_ensemble(ensemble, import_code=import_code)
+    with _progress() as progress:
+        found = bench(network, build_network(network.card), config, progress)
+    console.print(*bench_tables(found.rows, found.missing), sep="\n")
+    if out:
+        write_bench(found, out)
+        console.print(escape(f"in {out}"))
 
 
 def _progress() -> Progress:

@@ -97,6 +97,47 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
     return table
 
 
+def bench_tables(rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Lays the forms of an ensemble below each other, one table for each batch size and precision.
+
+    `/dense` is the latency over that of the dense network in the same runtime, `/torch` over that in PyTorch, M a
+    million. The fastest form of the whole ensemble is bold.
+
+    Args:
+        rows: What was measured, as in `BenchResult`.
+        missing: What was not, and why; the reasons stand below.
+    """
+    tables = []
+    for batch, dtype in dict.fromkeys((row["batch"], row["dtype"]) for row in (*rows, *missing)):
+        own = [row for row in rows if (row["batch"], row["dtype"]) == (batch, dtype)]
+        about = f", {own[0]['network']} on {own[0]['device']}" if own else ""
+        table = Table(title=escape(f"batch {batch}, {dtype}{about}"), title_justify="left", box=SIMPLE_HEAD)
+        table.padding = (0, 1, 0, 0)  # 80 columns are not much
+        table.add_column("form", no_wrap=True)
+        for title in ("ms", "quartiles", "img/s", "/dense", "/torch", "M MACs", "M par.", "MB file", "MB peak"):
+            table.add_column(title.replace(" ", "\n"), justify="right", no_wrap=True)
+        fastest = min((row["median_ms"] for row in own if row["members"] > 1), default=None)
+        for row in own:
+            lower, upper = map(_three_digits, row["quartiles_ms"])
+            sizes = [row[key] for key in ("macs", "parameters", "file_bytes", "peak_bytes")]
+            others = [row["ratio_to_dense"], row["ratio_to_pytorch"], *(size and size / 1e6 for size in sizes)]
+            median = _three_digits(row["median_ms"])
+            bold = "[bold]" if row["members"] > 1 and row["median_ms"] == fastest else ""
+            table.add_row(
+                f"{bold}{row['form']}",
+                f"{bold}{median}",
+                f"{lower}–{upper}",
+                _three_digits(row["images_per_s"]),
+                *("–" if value is None else _three_digits(value, 2) for value in others),
+            )
+        reasons = {(m["form"], m["reason"]): None for m in missing if (m["batch"], m["dtype"]) == (batch, dtype)}
+        if reasons:
+            table.caption = "\n".join(escape(f"{form}: {reason}") for form, reason in reasons)
+            table.caption_justify = "left"
+        tables.append(table)
+    return tables
+
+
 def mean_of(metrics: Mapping[str, float | None], pattern: str) -> float | None:
     """Returns the mean of all figures whose names fit a pattern, such as `ood/*/AUROC/entropy`; None where one is null."""
     values = [value for key, value in metrics.items() if fnmatchcase(key, pattern)]
@@ -139,3 +180,9 @@ def _styled(value: float | None, bold: bool) -> str:
         return "–"
     text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
     return f"[bold]{text}" if bold else text
+
+
+def _three_digits(value: float, decimals: int = 3) -> str:
+    """The value with three digits or all of those before the point, and no more decimals than given."""
+    digits = next((digits for limit, digits in ((1, 3), (10, 2), (100, 1)) if abs(value) < limit), 0)
+    return f"{value:.{min(digits, decimals)}f}"

@@ -26,6 +26,9 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
     def network(self, name: str, calls: list[str], seconds: float) -> Noted:
         def advance() -> None:
             self.now += seconds
@@ -54,3 +57,18 @@ def test_what_is_far_behind_is_measured_once(monkeypatch) -> None:
 
 def test_medians() -> None:
     assert timing.medians({"a": [3.0, 1.0, 9.0], "b": [2.0]}) == {"b": 2.0, "a": 3.0}
+
+
+def test_pauses_are_not_timed(monkeypatch) -> None:
+    clock, calls = Clock(), []
+    monkeypatch.setattr(timing, "time", clock)
+    networks = {"a": clock.network("a", calls, 1.0)}
+    times = timing.interleaved_ms(networks, torch.zeros(1, 2), seconds=100.0, most=4, pause=0.5)
+    assert times == {"a": [1000.0] * 4}
+    assert clock.now == 7.5  # with the pass to warm up
+
+
+def test_quartiles_by_hand() -> None:
+    assert timing.quartiles([5.0, 1.0, 2.0, 4.0, 3.0]) == (2.0, 4.0)
+    assert timing.quartiles([2.0, 1.0]) == (1.25, 1.75)
+    assert timing.quartiles([3.0]) == (3.0, 3.0)
