@@ -74,7 +74,18 @@ def test_help_names_the_commands(capsys) -> None:
         cli.main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for command in ("run", "score", "search", "finetune", "evaluate", "export", "compare", "inspect", "predict"):
+    for command in (
+        "run",
+        "score",
+        "search",
+        "finetune",
+        "evaluate",
+        "export",
+        "compare",
+        "inspect",
+        "predict",
+        "bench",
+    ):
         assert f"• {command} " in text
 
 
@@ -157,6 +168,44 @@ def test_predict_imports_code_only_where_it_is_told_to(tmp_path, monkeypatch, el
     assert "cli_net" not in sys.modules
     cli.main(["predict", "run/ensemble", "digits:test", "--import-code"])
     assert Path("predictions.csv").exists()
+
+
+def test_bench_prints_the_forms_and_writes_their_figures(finished, elsewhere, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(cli.console, "width", 80)
+    quick = ["--batch", "1", "2", "--seconds", "0", "--forms", "dense", "masked", "grouped", "onnx"]
+    cli.main(["bench", str(finished / "ensemble"), *quick, "--precision", "bf16", "--out", "new/bench.json"])
+    text = capsys.readouterr().out
+    for words in (
+        "batch 1, bf16",
+        "batch 2, bf16",
+        "/dense",
+        "grouped",
+        "onnx: its file is in fp32",
+        "in new/bench.json",
+    ):
+        assert words in text
+    assert list(contents(elsewhere)) == ["new/bench.json"]
+    rows = json.loads(Path("new/bench.json").read_text())["rows"]
+    assert [(row["form"], row["batch"]) for row in rows] == [
+        (form, batch) for batch in (1, 2) for form in ("dense", "masked", "grouped")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["."], "has no manifest.json, expected the folder of an exported ensemble"),
+        (["missing"], "missing: found nothing"),
+        (["ENSEMBLE", "--batch", "0"], "batch is (0,), expected positive numbers"),
+        (["ENSEMBLE", "--forms", "thin"], "thin"),
+        (["ENSEMBLE", "--device", "toaster"], "device 'toaster' cannot be used"),
+        (["ENSEMBLE", "--forms", "dense", "--seconds=0", "--batch=1", "--out", "old/b.json"], "old/b.json cannot be"),
+    ],
+)
+def test_costs_that_cannot_be_measured(finished, elsewhere, refuses, arguments, message) -> None:
+    Path("old").write_text("old")
+    given = [str(finished / "ensemble") if word == "ENSEMBLE" else word for word in arguments]
+    refuses(["bench", *given], message, elsewhere)
 
 
 COMPARE = ["--finetune.epochs=1", "--finetune.precision=fp32", "--members=3", "--evaluate.latency-repeats=0", "--ood"]

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from subnet_search.backbones import load_backbone
 from subnet_search.groups import GroupGraph, LeftWhole, find_groups
-from subnet_search.tables import comparison_table, groups_table, mean_of, metrics_table, spread
+from subnet_search.tables import bench_tables, comparison_table, groups_table, mean_of, metrics_table, spread
 
 
 def printed(table: Table) -> str:
@@ -115,3 +115,46 @@ def test_spreads_by_hand() -> None:
     assert spread([1.0, 2.0, None, 3.0], 2) == "2.00 ± 1.00"
     assert spread([0.5], 1, 100.0) == "50.0"
     assert spread([None], 3) == "–"
+
+
+def cost(form: str, batch: int, median: float, **more: Any) -> dict[str, Any]:
+    runtime = {"network": "net[0]", "device": "cpu: some processor of a long name, 2 threads", "dtype": "fp32"}
+    figures = {
+        "ratio_to_dense": 1.0,
+        "ratio_to_pytorch": None,
+        "images_per_s": 12345.6,
+        "quartiles_ms": [99.9, 1234.4],
+    }
+    sizes = {"macs": 16_400_000_000, "parameters": 25_600_000, "file_bytes": None, "peak_bytes": 987_654_321}
+    common = {"form": form, "batch": batch, "median_ms": median, "members": 1 if "dense" in form else 4}
+    return {**runtime, **figures, **sizes, **common, **more}
+
+
+def test_costs_fit_eighty_columns_and_the_fastest_ensemble_is_bold() -> None:
+    rows = [
+        cost("dense", 1, 0.1234),
+        cost("sliced", 1, 2.5),
+        cost("onnx_dense", 1, 1.5, file_bytes=102_400_000),
+        cost("onnx", 1, 2.25, ratio_to_dense=0.996, file_bytes=380_000),
+        cost("dense", 64, 6789.1),
+    ]
+    missing = [
+        {"form": "pte", "batch": 1, "dtype": "fp32", "reason": "run: pip install 'x[edge]'"},
+        {"form": "pte", "batch": 8, "dtype": "bf16", "reason": "not in bf16"},
+    ]
+    tables = bench_tables(rows, missing)
+    assert len(tables) == 3
+    console = Console(width=80, color_system="standard", force_terminal=True)
+    with console.capture() as capture:
+        console.print(*tables)
+    text = capture.get()
+    assert "…" not in text
+    assert "batch 1, fp32, net[0] on cpu" in text
+    assert f"{BOLD}onnx" in line_of(text, "2.25")
+    assert BOLD not in line_of(text, "2.50")
+    plain = [line.split() for line in Console(width=80).render_str(text).plain.splitlines()]
+    assert ["onnx_dense", "1.50", "99.9–1234", "12346", "1.00", "–", "16400", "25.6", "102", "988"] in plain
+    assert "0.123" in line_of(text, "dense")
+    assert "0.38" in line_of(text, "2.25")
+    assert text.index("pte: run: pip install 'x[edge]'") < text.index("batch 64, fp32")
+    assert "pte: not in bf16" in text[text.index("batch 8, bf16") :]

@@ -22,7 +22,8 @@ def peak_memory(network: nn.Module, inputs: Tensor) -> int | None:
 
     On CUDA that is what PyTorch allocates. For the CPU PyTorch keeps no such account, and other runtimes allocate on
     their own: there it is what the process grows by in resident memory, as Linux counts it, with pages that were freed
-    before handed back first. It is exact to about a megabyte, and wrong where another thread allocates meanwhile.
+    before handed back first: gaps that the allocator leaves count too. It is exact to about a megabyte, and wrong where
+    another thread allocates meanwhile.
 
     Args:
         network: The network, which has run once already, so that no library is loaded now.
