@@ -54,10 +54,14 @@ def interrupted(out: Path) -> None:
         if len(state["losses"]) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save", then_interrupt)
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["run", "--out", str(out), *LONG])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background jobs ignore it
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoint, "save", then_interrupt)
+            with pytest.raises(SystemExit) as stopped:
+                cli.main(["run", "--out", str(out), *LONG])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert stopped.value.code == 2
 
 
