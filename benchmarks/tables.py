@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import rows, singe
+from benchmarks import latency, rows, singe
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
 from subnet_search.compare import settings_digest
 from subnet_search.files import write_text
@@ -134,6 +134,8 @@ def _wanted(method: str) -> int:
 
 
 TABLES = {
+    "latency": latency.table,
+    "packing": latency.packing_table,
     "compare": compare,
     "singe": singe.table,
     "singe_published": singe.published,
