@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from subnet_search.baselines.rewired import RewiredEnsemble
 from subnet_search.baselines.scratch import untrained
 from subnet_search.baselines.system import Phase, Setup, System
-from subnet_search.ensemble import Predictor, SubnetEnsemble
+from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.masks import full_masks
 
 
@@ -43,8 +41,10 @@ class RankOne(nn.Module):
         return (torch.unflatten(x, 0, (members, -1)) * factors.to(x.dtype).view(shape)).flatten(0, 1)
 
 
-class BatchEnsemble(Predictor):
+class BatchEnsemble(RewiredEnsemble):
     """A network every convolution and linear layer of which is multiplied by the members' rank-one matrices.
+
+    The factors are not counted in its multiply-accumulates.
 
     Args:
         ensemble: Members that keep everything, with normalisation of their own; taken over and changed.
@@ -52,28 +52,11 @@ class BatchEnsemble(Predictor):
     """
 
     def __init__(self, ensemble: SubnetEnsemble, seed: int) -> None:
-        super().__init__()
-        self.members, self.card = ensemble.members, ensemble.card
-        self._macs = ensemble.macs()
-        self._identity = {**ensemble.identity(), "rank one": seed}
-        self.network = ensemble.network
+        super().__init__(ensemble, {"rank one": seed})
         generator = torch.Generator().manual_seed(seed)
         for name, layer in list(self.network.named_modules()):
             if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
                 self.network.set_submodule(name, RankOne(layer, self.members, generator))
-
-    def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
-        """Computes the logits `[member, batch, class]`; see `Predictor.forward`."""
-        logits: Tensor = self.network(self._rows(x, repeat))
-        return torch.unflatten(logits, 0, (self.members, -1))
-
-    def macs(self) -> int:
-        """Returns the multiply-accumulates of all members together; the factors are not counted."""
-        return self._macs
-
-    def identity(self) -> Mapping[str, Any]:
-        """Returns what the ensemble is made of."""
-        return self._identity
 
 
 def batch_ensemble(setup: Setup) -> System:

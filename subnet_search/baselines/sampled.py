@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from subnet_search.ensemble import Predictor, SubnetEnsemble
+from subnet_search.baselines.rewired import RewiredEnsemble
+from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 
 Unit = Literal["channel", "branch"]
@@ -61,8 +62,8 @@ class Sampled(nn.Module):
         return out * (kept.to(out.dtype) / (1.0 - self.rate)).view(shape)
 
 
-class SampledEnsemble(Predictor):
-    """An ensemble whose members leave out channels or residual branches at random.
+class SampledEnsemble(RewiredEnsemble):
+    """An ensemble whose members leave out channels or residual branches at random, which saves no work.
 
     Args:
         ensemble: The ensemble; taken over and changed, so make one for this.
@@ -75,31 +76,14 @@ class SampledEnsemble(Predictor):
     """
 
     def __init__(self, ensemble: SubnetEnsemble, rates: Mapping[str, float], unit: Unit, seed: int) -> None:
-        super().__init__()
         if not rates:
             raise SubnetSearchError(
                 f"the network {ensemble.card.name!r} has no {unit} to leave out at random; use another method"
             )
-        self.members, self.card = ensemble.members, ensemble.card
-        self._macs = ensemble.macs()
-        self._identity = {**ensemble.identity(), "unit": unit, "rates": dict(rates), "seed": seed}
-        self.network = ensemble.network
+        super().__init__(ensemble, {"unit": unit, "rates": dict(rates), "seed": seed})
         for number, (name, rate) in enumerate(rates.items()):
             layer = self.network.get_submodule(name)
             mask = layer.mask
             assert isinstance(mask, Tensor)
             own = Sampled(layer, mask.shape[1], rate, unit, self.members, 7_919 * seed + number)
             self.network.set_submodule(name, own)
-
-    def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
-        """Computes the logits `[member, batch, class]`; see `Predictor.forward`."""
-        logits: Tensor = self.network(self._rows(x, repeat))
-        return torch.unflatten(logits, 0, (self.members, -1))
-
-    def macs(self) -> int:
-        """Returns the multiply-accumulates of all passes; what is left out at random is computed all the same."""
-        return self._macs
-
-    def identity(self) -> Mapping[str, Any]:
-        """Returns what the ensemble is made of, and what is left out of it."""
-        return self._identity

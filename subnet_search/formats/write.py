@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,9 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from subnet_search.data import batches
+from subnet_search.device import Precision
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes
+from subnet_search.formats.agreement import Written
 from subnet_search.formats.deployable import InputKind
 from subnet_search.formats.mask_file import save_masks
 from subnet_search.formats.masksembles import to_masksembles
@@ -88,44 +91,21 @@ def write_formats(
     ensemble = ensemble.select(range(ensemble.members)).cpu().eval()
     sample, _ = next(iter(batches(images, 64)))
     example = ensemble.card.prepare(sample[torch.arange(config.pack_batch) % len(sample)])
-    packs: dict[PackConfig, PackedEnsemble] = {}
+    checked: dict[str, Any] = {"input_kind": config.input_kind, "images": sample}
+    quantised: dict[str, Any] = {"calibration": images, "labelled": labelled} if config.int8 else {}
 
-    def packed(pack_config: PackConfig) -> PackedEnsemble:
-        if pack_config not in packs:
-            packs[pack_config] = pack(ensemble, example, pack_config)
-        return packs[pack_config]
+    @cache
+    def packed(precision: Precision) -> PackedEnsemble:
+        return pack(ensemble, example, PackConfig(precision=precision))
+
+    def written(export: Callable[..., Written], name: str, **more: Any) -> dict[str, Any]:
+        return _report(export(packed("fp32"), ensemble.card, folder / name, **checked, **more))
 
     writers: Mapping[Format, Callable[[], dict[str, Any]]] = {
-        "packed": lambda: _packed(packed(PackConfig(precision="auto")), folder),
-        "onnx": lambda: _report(
-            export_onnx(
-                packed(PackConfig()),
-                ensemble.card,
-                folder / "ensemble.onnx",
-                input_kind=config.input_kind,
-                images=sample,
-            )
-        ),
-        "pt2": lambda: _report(
-            export_pt2(
-                packed(PackConfig()),
-                ensemble.card,
-                folder / "ensemble.pt2",
-                input_kind=config.input_kind,
-                images=sample,
-            )
-        ),
-        "pte": lambda: _report(
-            export_pte(
-                packed(PackConfig()),
-                ensemble.card,
-                folder / "ensemble.pte",
-                input_kind=config.input_kind,
-                images=sample,
-                calibration=images if config.int8 else None,
-                labelled=labelled if config.int8 else None,
-            )
-        ),
+        "packed": lambda: _packed(packed("auto"), folder),
+        "onnx": lambda: written(export_onnx, "ensemble.onnx"),
+        "pt2": lambda: written(export_pt2, "ensemble.pt2"),
+        "pte": lambda: written(export_pte, "ensemble.pte", **quantised),
         "masksembles": lambda: _official(ensemble, folder),
         "member": lambda: _members(ensemble, folder),
     }
@@ -151,7 +131,7 @@ def _members(ensemble: SubnetEnsemble, folder: Path) -> dict[str, Any]:
     return {"files": files, "bytes": sum(save_member(ensemble, k, folder / name) for k, name in enumerate(files))}
 
 
-def _report(written: Any) -> dict[str, Any]:
+def _report(written: Written) -> dict[str, Any]:
     """What a writer says, as plain values."""
     found = asdict(written)
     return {"files": [found.pop("path").name], **found}
