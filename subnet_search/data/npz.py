@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +34,43 @@ def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False)
         SubnetSearchError: where the file is missing, damaged or wants to execute code, a key is missing, or arrays
             are not as described.
     """
-    path = Path(path)
     source = f"data {path}"
+    arrays, _ = read_archive(path, source, ("x", "y"), "write it with numpy.savez(file, x=images, y=labels)")
+    if "x" not in arrays:
+        raise SubnetSearchError(f"{source}: found the keys {sorted(arrays)}, expected x (images) and y (labels)")
+    x, y = arrays["x"], arrays.get("y")
+    images = fit_images(_images(x, tuple(input_shape), source), input_shape, source, resize)
+    return ArrayDataset(images, _labels(y, len(images), source), source)
+
+
+def read_archive(
+    path: str | Path, source: str, wanted: Collection[str] | None, advice: str
+) -> tuple[dict[str, Any], bytes]:
+    """Reads the arrays of an `.npz` file; nothing in it is executed.
+
+    Args:
+        path: The file.
+        source: What it is, for messages.
+        wanted: Names of the arrays to read, of those that are there; of others None stands in. None reads all.
+        advice: How such a file is made, for messages.
+
+    Returns:
+        Name → array, and the comment of the archive.
+
+    Raises:
+        SubnetSearchError: where the file is missing, damaged or wants to execute code.
+    """
+    path = Path(path)
     if not path.is_file():
         raise SubnetSearchError(f"{source}: found {'a folder' if path.is_dir() else 'nothing'}, expected an .npz file")
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise SubnetSearchError(
-                    f"{source}: truncated or not an .npz archive; write it with numpy.savez(file, x=images, y=labels)"
-                )
+                raise SubnetSearchError(f"{source}: truncated or not an .npz archive; {advice}")
             file.seek(0)
             archive = np.load(file, allow_pickle=False)
-            if "x" not in archive:
-                raise SubnetSearchError(
-                    f"{source}: found the keys {sorted(archive)}, expected x (images) and y (labels)"
-                )
-            x, y = archive["x"], archive.get("y")
+            arrays = {name: archive[name] if wanted is None or name in wanted else None for name in archive}
+            return arrays, archive.zip.comment
     except SubnetSearchError:
         raise
     except Exception as error:  # a damaged archive can fail in any way: BadZipFile, zlib.error, ValueError, EOFError, …
@@ -59,8 +79,6 @@ def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False)
                 f"{source}: holds pickled objects, which could execute code, and was not loaded; expected arrays of numbers"
             ) from error
         raise SubnetSearchError(f"{source}: damaged or not an .npz archive ({error}); write it again") from error
-    images = fit_images(_images(x, tuple(input_shape), source), input_shape, source, resize)
-    return ArrayDataset(images, _labels(y, len(images), source), source)
 
 
 def _images(x: NDArray[Any], input_shape: tuple[int, ...], source: str) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from subnet_search.data.npz import read_archive
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes
 from subnet_search.groups import GroupGraph
@@ -101,26 +102,7 @@ def load_masks(path: str | Path, graph: GroupGraph) -> MaskSet:
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
     source = f"masks {path}"
-    if not path.is_file():
-        raise SubnetSearchError(f"{source}: found {'a folder' if path.is_dir() else 'nothing'}, expected an .npz file")
-    try:
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise SubnetSearchError(
-                    f"{source}: truncated or not an .npz archive; write it with save_masks or numpy.savez"
-                )
-            file.seek(0)
-            archive = np.load(file, allow_pickle=False)
-            arrays = {name: archive[name] for name in archive}
-            comment = archive.zip.comment
-    except SubnetSearchError:
-        raise
-    except Exception as error:  # a damaged archive can fail in any way: BadZipFile, zlib.error, ValueError, EOFError, …
-        if "allow_pickle" in str(error):
-            raise SubnetSearchError(
-                f"{source}: holds pickled objects, which could execute code, and was not loaded; expected arrays of 0 and 1"
-            ) from error
-        raise SubnetSearchError(f"{source}: damaged or not an .npz archive ({error}); write it again") from error
+    arrays, comment = read_archive(path, source, None, "write it with save_masks or numpy.savez")
     if comment.startswith(SHA) and comment != _digest(arrays):
         raise SubnetSearchError(
             f"{source}: damaged, its arrays are not those that were written; write or fetch it again"
