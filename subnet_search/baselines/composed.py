@@ -32,22 +32,22 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
         search_config: Which channels the members keep; None keeps them all.
         parts: Some of `PARTS`: `stochastic_depth` leaves out branches at random in training and, with a draw for each
             member, in use; `depth_masks` leaves out fixed branches of each member, within the budget; `bagging` trains
-            each member on its bootstrap; `mimo` gives each member several inputs and heads (without masks it is one network from scratch, as in the
-            paper); `distill` lets half of the
-            loss come from the dense network; `repeat` shows all images to every member.
+            each member on its bootstrap; `mimo` gives each member several inputs and heads (without masks it is one
+            network from scratch, as in the paper); `distill` lets half of the loss come from the dense network;
+            `repeat` shows all images to every member.
 
     Raises:
         SubnetSearchError: where the network has not what a part needs, or the budget cannot be met.
     """
     run, backbone, graph = setup.run, setup.backbone, setup.graph
     alone = search_config is None
+    scratch = alone and "mimo" in parts
     inputs = (run.members if alone else setup.baselines.inputs) if "mimo" in parts else 1
     if inputs > 1:
         backbone, graph = widened(backbone, graph, inputs, run.seed)
-    if alone and "mimo" in parts:
+    if scratch:
         backbone = replace(backbone, model=untrained(backbone.model, 1000 * run.seed))
-    members = 1 if alone and "mimo" in parts else run.members
-    masks = _masks(setup, graph, search_config, "depth_masks" in parts, members)
+    masks = _masks(setup, graph, search_config, "depth_masks" in parts, 1 if scratch else run.members)
     # members that keep everything and differ by chance alone are one network: their normalisation is one too
     same = alone and "stochastic_depth" in parts
     sharing = EnsembleConfig("shared") if same else run.ensemble
@@ -73,7 +73,7 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
     return System(
         predictor,
         (Phase(config, measure_again if thinned else None),),
-        origin="scratch" if alone and "mimo" in parts else "backbone",
+        origin="scratch" if scratch else "backbone",
         iou=masks.mean_iou() if not alone and masks.members > 1 else None,
         budget=run.budget.budget if thinned else None,
     )
