@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from subnet_search.backbones import Backbone, Card
 from subnet_search.ensemble import Predictor
 from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate.outputs import eval_mode
 from subnet_search.groups import GroupGraph, find_groups
 
 
@@ -115,16 +116,12 @@ def _stem(network: nn.Module, card: Card) -> str:
 
     leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in leaves]
-    modes = [(module, module.training) for module in network.modules()]
     try:
-        network.eval()
-        with torch.no_grad():
+        with eval_mode(network), torch.no_grad():
             network.cpu()(example)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes:
-            module.training = training
     first = network.get_submodule(readers[0]) if len(readers) == 1 else None
     if not isinstance(first, nn.modules.conv._ConvNd) or first.groups != 1:
         raise SubnetSearchError(
