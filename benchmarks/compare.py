@@ -71,8 +71,8 @@ class Grid:
         budget: MACs of a masked ensemble / MACs of the dense network.
         members: Number of members K.
         shift_samples: Of how many test images all corruptions are made.
-        dropout: Rate of MC Dropout.
-        depth_drop: Rate of stochastic depth in the last block.
+        dropout: Rate of MC Dropout, chosen on validation (benchmarks/README.md).
+        depth_drop: Rate of stochastic depth in the last block, chosen on validation.
         input_repetition: Input repetition of MIMO.
         validation: Compares on the validation images, with no others looked at: for choosing settings. Rows go to
             `results/compare_choice.jsonl`.
@@ -86,8 +86,8 @@ class Grid:
     budget: float = 2.0
     members: int = 4
     shift_samples: int = 200
-    dropout: float = BaselineConfig.dropout
-    depth_drop: float = BaselineConfig.depth_drop
+    dropout: float = 0.05
+    depth_drop: float = 0.1
     input_repetition: float = BaselineConfig.input_repetition
     validation: bool = False
 

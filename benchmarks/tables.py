@@ -129,6 +129,22 @@ def compare() -> str:
     return "\n".join([*lines, "", f"Missing, with the seeds there are of 3: {', '.join(short) or 'nothing'}."])
 
 
+def choice() -> str:
+    """What settings of single systems come to on the validation images."""
+    lines = _header(["method", "dropout", "depth_drop", "input repetition", "epochs", "Acc %", "NLL", "ECE", "n"])
+    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows.read("compare_choice"):
+        own = row["settings"]["baselines"]
+        cells[(row["method"], own["dropout"], own["depth_drop"], own["input_repetition"], row["epochs"])].append(row)
+    for key, found in sorted(cells.items()):
+        figures = [
+            spread([row["metrics"][name] for row in found], digits, scale)
+            for name, digits, scale in (("cls/Acc", 2, 100), ("cls/NLL", 3, 1), ("cal/ECE", 3, 1))
+        ]
+        lines.append(_line([*map(str, key), *figures, str(len(found))]))
+    return "\n".join(lines)
+
+
 def _wanted(method: str) -> int:
     return 1 if method == "msp" else 3
 
@@ -137,6 +153,7 @@ TABLES = {
     "latency": latency.table,
     "packing": latency.packing_table,
     "compare": compare,
+    "choice": choice,
     "singe": singe.table,
     "singe_published": singe.published,
     "main_job": main_job,
