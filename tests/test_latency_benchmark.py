@@ -17,7 +17,7 @@ def test_masks_are_what_their_names_say() -> None:
 
 def test_packed_is_the_faster_form() -> None:
     def row(form: str, batch: int, ms: float) -> dict[str, object]:
-        return {"form": form, "batch": batch, "dtype": "fp32", "median_ms": ms, "variant": "contiguous"}
+        return {"form": form, "batch": batch, "dtype": "fp32", "median_ms": ms, "variant": f"{form}, contiguous"}
 
     found = latency._packed(
         [row("sliced", 1, 2.0), row("grouped", 1, 1.0), row("sliced", 64, 5.0), row("dense", 64, 1.0)]
