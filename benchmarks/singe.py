@@ -133,7 +133,7 @@ def system(setup: Setup, criterion: str) -> System:
     quotas = allocate_quotas(setup.graph, 1, setup.run.budget)
     thinned = [name for name, (width,) in quotas.items() if width < setup.graph[name].width]
     config: RelevanceConfig = setup.run.seeded("relevance")
-    train_set, card, dense = setup.splits.train, setup.backbone.card, setup.backbone.model
+    train_set, card = setup.splits.train, setup.backbone.card
     assert isinstance(train_set, ArrayDataset)
 
     def score(network: SubnetEnsemble, number: int) -> Mapping[str, Tensor]:
@@ -142,9 +142,7 @@ def system(setup: Setup, criterion: str) -> System:
         images, labels = train_set.__getitems__(order[: config.samples].tolist())
         device = next(network.parameters()).device
         prepared = card.prepare(images.to(device))
-        return score_by_torch_pruning(
-            network, dense, thinned, criterion, prepared, labels.to(device), config.seed + number
-        )
+        return score_by_torch_pruning(network, thinned, criterion, prepared, labels.to(device), config.seed + number)
 
     return pruned(setup, setup.run.budget, score)
 

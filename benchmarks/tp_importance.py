@@ -6,7 +6,6 @@ ours. It sees a network from which the channels that were cut are gone.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,8 +15,9 @@ import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from subnet_search.ensemble import MemberMask, SubnetEnsemble
-from subnet_search.groups import ChannelGroup, SlicedNetwork, slice_network
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.groups import ChannelGroup, SlicedNetwork
+from subnet_search.packed.member import norm_ranks, slice_member
 
 IMPORTANCES: Mapping[str, Callable[[], Any]] = {
     "tp-magnitude": tp.importance.GroupMagnitudeImportance,
@@ -30,7 +30,6 @@ IMPORTANCES: Mapping[str, Callable[[], Any]] = {
 
 def score_by_torch_pruning(
     ensemble: SubnetEnsemble,
-    dense: nn.Module,
     names: Sequence[str],
     criterion: str,
     images: Tensor,
@@ -41,7 +40,6 @@ def score_by_torch_pruning(
 
     Args:
         ensemble: Masks of one member.
-        dense: A network of the same architecture; it is not changed.
         names: Inner groups.
         criterion: A key of `IMPORTANCES`.
         images: Prepared images `[batch, ...]`, for the gradients of Taylor and Hessian.
@@ -55,7 +53,7 @@ def score_by_torch_pruning(
         ValueError: where torch-pruning couples other layers than we do.
     """
     kept = {name: mask[0] for name, mask in ensemble.masks.masks.items()}
-    network = slice_network(member_network(ensemble, dense), ensemble.graph, kept).eval().requires_grad_(True)
+    network = slice_member(ensemble, 0, kept, norm_ranks(ensemble)).requires_grad_(True)
     if criterion == "tp-taylor":
         F.cross_entropy(network(images), labels).backward()
     elif criterion == "tp-hessian":
@@ -73,19 +71,6 @@ def score_by_torch_pruning(
             scores[name] = torch.zeros(1, len(kept[name]))
             scores[name][0, kept[name]] = found.detach().cpu().float()
     return scores
-
-
-def member_network(ensemble: SubnetEnsemble, dense: nn.Module) -> nn.Module:
-    """Returns a copy of the dense network with the weights and statistics of an ensemble's only member, unmasked."""
-    state = {}
-    for key, value in ensemble.network.state_dict().items():
-        module, _, leaf = key.rpartition(".")
-        owner = ensemble.network.get_submodule(module.removesuffix(".layer"))
-        name = f"{module.removesuffix('.layer')}.{leaf}" if isinstance(owner, MemberMask) else key
-        state[name] = value
-    network = copy.deepcopy(dense)
-    network.load_state_dict({name: state[name].view_as(value) for name, value in network.state_dict().items()})
-    return network
 
 
 def _squared_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.tp_importance import IMPORTANCES, member_network, score_by_torch_pruning
+from benchmarks.tp_importance import IMPORTANCES, score_by_torch_pruning
 from subnet_search.backbones import Backbone, load_backbone
 from subnet_search.data import load_data
 from subnet_search.ensemble import SubnetEnsemble
@@ -67,7 +67,7 @@ def naive(ensemble: SubnetEnsemble, name: str, of: dict[str, Tensor], norm: bool
 
 def test_magnitude_is_the_norm_of_the_weights_that_are_left(backbone, graph, images) -> None:
     ensemble = ensemble_of(backbone, graph)
-    scores = score_by_torch_pruning(ensemble, backbone.model, INNER, "tp-magnitude", *images)
+    scores = score_by_torch_pruning(ensemble, INNER, "tp-magnitude", *images)
     squares = {
         name: parameter.detach()[0 if ".bn" in name else ...].square()
         for name, parameter in ensemble.network.named_parameters()
@@ -80,7 +80,7 @@ def test_magnitude_is_the_norm_of_the_weights_that_are_left(backbone, graph, ima
 @pytest.mark.parametrize("criterion", ["tp-taylor", "tp-hessian"])
 def test_the_gradients_are_those_of_the_masked_network(backbone, graph, images, criterion: str) -> None:
     ensemble = ensemble_of(backbone, graph)
-    scores = score_by_torch_pruning(ensemble, backbone.model, INNER, criterion, *images)
+    scores = score_by_torch_pruning(ensemble, INNER, criterion, *images)
     x, labels = images
     parameters = dict(ensemble.network.named_parameters())
 
@@ -110,8 +110,8 @@ def test_scores_have_the_shape_of_the_masks_and_are_zero_outside(backbone, graph
     ensemble = ensemble_of(backbone, graph, full)
     before = torch.random.get_rng_state()
     names = [group.name for group in graph.groups if group.kind == "inner"]
-    scores = score_by_torch_pruning(ensemble, backbone.model, names, criterion, *images)
-    again = score_by_torch_pruning(ensemble, backbone.model, names, criterion, *images)
+    scores = score_by_torch_pruning(ensemble, names, criterion, *images)
+    again = score_by_torch_pruning(ensemble, names, criterion, *images)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert list(scores) == names
     for name in names:
@@ -124,17 +124,8 @@ def test_scores_have_the_shape_of_the_masks_and_are_zero_outside(backbone, graph
 
 def test_chance_depends_on_the_seed(backbone, graph, images) -> None:
     ensemble = ensemble_of(backbone, graph)
-    one, other = (
-        score_by_torch_pruning(ensemble, backbone.model, INNER, "tp-random", *images, seed=seed) for seed in (1, 2)
-    )
+    one, other = (score_by_torch_pruning(ensemble, INNER, "tp-random", *images, seed=seed) for seed in (1, 2))
     assert not torch.equal(one[INNER[0]], other[INNER[0]])
-
-
-def test_the_members_network_answers_as_the_member_does_with_full_masks(backbone, graph, images) -> None:
-    ensemble = ensemble_of(backbone, graph, full=True)
-    network = member_network(ensemble, backbone.model).eval()
-    torch.testing.assert_close(network(images[0]), ensemble(images[0])[0], rtol=1e-4, atol=1e-4)
-    assert type(network) is type(backbone.model)
 
 
 def test_layers_that_are_masked_without_a_norm_are_found_too() -> None:
@@ -153,8 +144,7 @@ def test_layers_that_are_masked_without_a_norm_are_found_too() -> None:
     network, x = Plain().eval(), torch.rand(4, *card.input_shape)
     graph = find_groups(network, x)
     ensemble = SubnetEnsemble(network, graph, full_masks(graph.widths, 1), card)
-    torch.testing.assert_close(member_network(ensemble, network)(x), network(x))
-    scores = score_by_torch_pruning(ensemble, network, list(graph.widths), "tp-magnitude", x, torch.zeros(4).long())
+    scores = score_by_torch_pruning(ensemble, list(graph.widths), "tp-magnitude", x, torch.zeros(4).long())
     squares = network.conv.weight.square().flatten(1).sum(1) + network.hidden.weight.square().sum(0)
     torch.testing.assert_close(scores["conv"][0], mean_one(squares.detach()))
 
@@ -165,4 +155,4 @@ def test_a_group_that_torch_pruning_sees_otherwise_is_an_error(backbone, graph, 
     fewer = replace(stream, slices=stream.slices[:2])
     ensemble.graph = replace(graph, groups=tuple(fewer if g.name == stream.name else g for g in graph.groups))
     with pytest.raises(ValueError, match="torch-pruning couples"):
-        score_by_torch_pruning(ensemble, backbone.model, [stream.name], "tp-magnitude", *images)
+        score_by_torch_pruning(ensemble, [stream.name], "tp-magnitude", *images)

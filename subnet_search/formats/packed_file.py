@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,7 +64,10 @@ def save_packed(packed: PackedEnsemble, path: str | Path) -> int:
 
 
 def load_packed(path: str | Path) -> PackedEnsemble:
-    """Reads what `save_packed` wrote; no code of the network is imported.
+    """Reads what `save_packed` wrote; no code of the network is imported, and no pickle is executed.
+
+    PyTorch's reader evaluates the formulas of sizes in such a file, so that it is no safer than PyTorch makes it: take
+    one from people whose code you would run. For others there is `load_ensemble`, and `pack`.
 
     Args:
         path: The file.
@@ -77,7 +83,7 @@ def load_packed(path: str | Path) -> PackedEnsemble:
         raise SubnetSearchError(f"{path}: found nothing, expected the file of a packed ensemble")
     extra: dict[str, Any] = {METADATA: ""}
     try:
-        with quiet():
+        with quiet(), _tensors_only():
             program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=extra)
         described = json.loads(extra[METADATA])
         form, module = Form(**described["form"]), program.module()
@@ -97,3 +103,18 @@ def load_packed(path: str | Path) -> PackedEnsemble:
         raise SubnetSearchError(
             f"{path}: cannot be read as a packed ensemble ({type(error).__name__}); it is damaged or something else, export it again"
         ) from error
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """While open, `torch.load` unpickles nothing but tensors, whatever it is told: `torch.export.load` tells it to."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,3 +1,7 @@
+import io
+import zipfile
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,6 +27,32 @@ def test_a_packed_ensemble_is_what_it_was(digits, tmp_path, shape) -> None:
     )
     assert loaded.identity() == packed.identity()
     assert dict(loaded.report.timings_ms) == dict(packed.report.timings_ms)
+
+
+class Evil:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (self.path, "w"))
+
+
+def test_no_pickle_is_executed(digits, tmp_path) -> None:
+    path, witness = tmp_path / "packed.pt2", tmp_path / "executed"
+    packed = pack(digits, torch.rand(1, *digits.card.input_shape), PackConfig(("sliced",), seconds=0.0))
+    save_packed(packed, path)
+    evil = io.BytesIO()
+    torch.save(Evil(str(witness)), evil)
+    with zipfile.ZipFile(path) as whole:
+        content = {name: whole.read(name) for name in whole.namelist()}
+    pickled = [name for name in content if name.endswith(".pt")]
+    assert pickled  # where torch.export keeps what it would unpickle
+    with zipfile.ZipFile(path, "w") as changed:
+        for name, data in content.items():
+            changed.writestr(name, evil.getvalue() if name in pickled else data)
+    with pytest.raises(SubnetSearchError, match="cannot be read as a packed ensemble"):
+        load_packed(path)
+    assert not witness.exists()
 
 
 def test_what_is_no_packed_ensemble_is_refused(digits, tmp_path) -> None:
