@@ -187,9 +187,11 @@ def compare(
                 if done != task:
                     progress.remove_task(done)
     write_json(config.out / MISSING, missing)
-    if rows:
-        curves = [line for line in read_rows(curves_file) if line["settings"] == _digest(decisive)]
-        draw_comparison(rows, curves, config.out / FIGURES, missing)
+    if not rows:
+        reasons = "; ".join(f"{method}: {reason}" for method, reason in missing.items())
+        raise SubnetSearchError(f"none of the methods could be run: {reasons}")
+    curves = [line for line in read_rows(curves_file) if line["settings"] == _digest(decisive)]
+    draw_comparison(rows, curves, config.out / FIGURES, missing)
     return Comparison(tuple(rows), missing)
 
 

@@ -30,8 +30,6 @@ from subnet_search.settings import RunConfig, to_dict
 
 log = logging.getLogger("subnet_search")
 Stage = Literal["score", "search", "finetune", "evaluate", "export"]
-REPORT = "report.json"
-"""What was written in which form, and what was measured, in the folder of the formats."""
 STAGES: tuple[Stage, ...] = ("score", "search", "finetune", "evaluate", "export")
 
 
@@ -136,10 +134,8 @@ def run(
             )
             log.info("exported to %s", folder.ensemble)
         if config.export.formats:
-            written = write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation)
-            write_json(folder.formats / REPORT, written)
-            for form, report in written.items():
-                log.info("%s: %s", form, report)
+            write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, progress)
+            log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)
         return RunResult(folder, masks, ensemble, metrics)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from rich.progress import Progress
 from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -17,7 +20,7 @@ from subnet_search.data import batches
 from subnet_search.device import Precision
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
-from subnet_search.files import write_bytes
+from subnet_search.files import write_bytes, write_json
 from subnet_search.formats.agreement import Written
 from subnet_search.formats.deployable import InputKind
 from subnet_search.formats.mask_file import save_masks
@@ -31,6 +34,8 @@ from subnet_search.packed import PackConfig, PackedEnsemble, pack
 
 Format = Literal["packed", "onnx", "pt2", "pte", "masksembles", "member"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+REPORT = "report.json"
+"""What is there in which form, and what was measured, in the folder of the files."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,12 @@ def write_formats(
     config: FormatsConfig,
     images: Dataset[Any],
     labelled: Dataset[Any] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Writes the files one after the other, each whole or not at all, after it was checked against the ensemble.
+
+    What was written is kept in `report.json` in the folder, after each format. Files that are there, of this ensemble and
+    with these settings, are not made again, so that an interrupted call goes on where it was.
 
     Args:
         ensemble: The ensemble; it is not changed.
@@ -79,9 +88,11 @@ def write_formats(
         config: Which files.
         images: Raw training images: the files are checked on some of them, and eight-bit integers calibrated.
         labelled: Labelled images on which the cost of eight-bit integers is measured.
+        progress: Bar to report to.
 
     Returns:
-        Format → plain JSON values: the names of the files, their bytes, and what was measured.
+        Format → plain JSON values: the names of the files, their bytes, and what was measured; of all formats in the
+        folder.
 
     Raises:
         SubnetSearchError: where a package is missing (the message names the extra), or a file would not answer as the
@@ -109,7 +120,34 @@ def write_formats(
         "masksembles": lambda: _official(ensemble, folder),
         "member": lambda: _members(ensemble, folder),
     }
-    return {name: writers[name]() for name in config.formats}
+    report = _read_report(folder)
+    made_of = {**asdict(config), "formats": None, "ensemble": _digest(ensemble)}
+    task = progress.add_task("exporting", total=len(config.formats)) if progress else None
+    for name in config.formats:
+        if progress and task is not None:
+            progress.update(task, description=f"exporting {name}")
+        done = report.get(name, {})
+        if done.get("made_of") != made_of or not all((folder / file).exists() for file in done["files"]):
+            report[name] = {**writers[name](), "made_of": made_of}
+            write_json(folder / REPORT, report)
+        if progress and task is not None:
+            progress.advance(task)
+    return report
+
+
+def _read_report(folder: Path) -> dict[str, dict[str, Any]]:
+    path = folder / REPORT
+    try:
+        found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise SubnetSearchError(f"{path} is no JSON ({error}); delete it, and the formats are written again") from error
+    return found
+
+
+def _digest(ensemble: SubnetEnsemble) -> str:
+    """SHA-256 of weights, statistics and masks."""
+    state = {name: value.detach().contiguous().clone() for name, value in ensemble.state_dict().items()}
+    return hashlib.sha256(save(state)).hexdigest()
 
 
 def _packed(packed: PackedEnsemble, folder: Path) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -18,12 +20,35 @@ def test_every_format_is_written_and_reported(digits, tmp_path, needs) -> None:
     asked = FormatsConfig(("packed", "onnx", "pt2", "masksembles", "member"))
     report = write_formats(digits, tmp_path, asked, images_of(digits))
     assert list(report) == list(asked.formats)
-    named = [name for entry in report.values() for name in entry["files"]]
+    named = ["report.json", *(name for entry in report.values() for name in entry["files"])]
     assert sorted(named) == sorted(path.name for path in tmp_path.iterdir())
     for entry in report.values():
         assert entry["bytes"] == sum((tmp_path / name).stat().st_size for name in entry["files"])
     assert load_masks(tmp_path / "masks.npz", digits.graph).digest() == digits.masks.digest()
     assert load_packed(tmp_path / "packed.pt2").members == digits.members
+
+
+def test_what_is_there_is_not_made_again_and_stays_in_the_report(digits, padded, tmp_path) -> None:
+    def dated() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != "report.json"}
+
+    first = write_formats(digits, tmp_path, FormatsConfig(("member",)), images_of(digits))
+    before = dated()
+    both = write_formats(digits, tmp_path, FormatsConfig(("member", "masksembles")), images_of(digits))
+    assert {name: time for name, time in dated().items() if name in before} == before
+    assert both["member"] == first["member"]
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(both))
+    (tmp_path / "member-1.safetensors").unlink()
+    write_formats(digits, tmp_path, FormatsConfig(("member",)), images_of(digits))
+    assert dated().keys() == before.keys() | set(both["masksembles"]["files"])
+    other = write_formats(padded, tmp_path, FormatsConfig(("member",)), images_of(padded))
+    assert other["member"]["made_of"] != both["member"]["made_of"]
+
+
+def test_a_damaged_report_is_named(digits, tmp_path) -> None:
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(SubnetSearchError, match=r"report.json is no JSON .* delete it"):
+        write_formats(digits, tmp_path, FormatsConfig(("member",)), images_of(digits))
 
 
 @pytest.mark.parametrize(
