@@ -38,7 +38,7 @@ from subnet_search.packed import pack
 from subnet_search.provenance import current_commit, device_name, library_versions
 from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks
 
-Masks = Literal["half", "quarter", "budget 1.0", "budget 2.0"]
+Masks = Literal["half", "quarter", "budget 1.0", "budget 2.0", "budget 1.0 of 4", "budget 1.0 of 8"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Grid:
     Attributes:
         networks: `resnet20` (32 × 32 images) and `resnet50`.
         masks: `half` of all groups, disjoint `quarter`s of all groups, or what the main job takes at a budget (the
-            inner channels first); balanced and random each time.
+            inner channels first), `of 4` and `of 8` with widths that are multiples of that; balanced and random each
+            time.
         batch: Numbers of images in a batch.
         threads: Numbers of threads of the CPU.
         precision: `fp32` and `bf16`; files are in fp32.
@@ -60,7 +61,7 @@ class Grid:
     """
 
     networks: tuple[str, ...] = ("resnet20", "resnet50")
-    masks: tuple[Masks, ...] = ("half", "quarter", "budget 1.0")
+    masks: tuple[Masks, ...] = ("half", "quarter", "budget 1.0", "budget 1.0 of 4", "budget 1.0 of 8")
     batch: tuple[int, ...] = (1, 64)
     threads: tuple[int, ...] = (1, 2)
     precision: tuple[Dtype, ...] = ("fp32", "bf16")
@@ -85,7 +86,8 @@ def chosen_masks(kind: Masks, graph: GroupGraph, members: int) -> MaskSet:
     if kept is not None:
         budget = BudgetConfig(None, keep=kept, spread="uniform")
     else:
-        budget = BudgetConfig(float(kind.partition(" ")[2]))
+        _, share, *rest = kind.split()
+        budget = BudgetConfig(float(share), multiple_of=int(rest[-1]) if rest else 1)
     quotas = allocate_quotas(graph, members, budget)
     return search_masks(None, graph.widths, quotas, SearchConfig("random"))
 

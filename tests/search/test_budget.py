@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -52,22 +53,26 @@ def test_uniform_thins_everything_alike() -> None:
     members=st.integers(2, 6),
     spread=st.sampled_from(["inner", "uniform"]),
     min_width=st.integers(1, 4),
+    multiple_of=st.sampled_from([1, 2, 3, 8, 16]),
 )
 def test_the_budget_is_never_exceeded_and_nothing_that_fits_is_left(
-    budget: float, members: int, spread: str, min_width: int
+    budget: float, members: int, spread: str, min_width: int, multiple_of: int
 ) -> None:
-    config = BudgetConfig(budget=budget, spread=spread, min_width=min_width)
+    config = BudgetConfig(budget=budget, spread=spread, min_width=min_width, multiple_of=multiple_of)
+    grain = {name: multiple_of if full % multiple_of == 0 else 1 for name, full in FULL.items()}
+    smallest = {name: math.ceil(min_width / step) * step for name, step in grain.items()}
     try:
         widths = _allocate(GROUPS, _cost, _cost(FULL), members, config)
     except SubnetSearchError as error:
         assert "cannot be met" in str(error)  # noqa: PT017 (either outcome is right, each is checked)
-        assert members * _cost(dict.fromkeys(FULL, min_width)) > budget * _cost(FULL)
+        assert members * _cost(smallest) > budget * _cost(FULL)
         return
     assert members * _cost(widths) <= budget * _cost(FULL)
-    assert all(min_width <= widths[name] <= full for name, full in FULL.items())
+    assert all(smallest[name] <= widths[name] <= full for name, full in FULL.items())
+    assert all(widths[name] % step == 0 for name, step in grain.items())
     for name, full in FULL.items():
         if widths[name] < full:
-            wider = {**widths, name: widths[name] + 1}
+            wider = {**widths, name: widths[name] + grain[name]}
             assert members * _cost(wider) > budget * _cost(FULL)
 
 
