@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from accelerate import Accelerator
 from rich.progress import Progress
@@ -18,19 +18,15 @@ from torch import Tensor
 
 from subnet_search.backbones import Backbone
 from subnet_search.baselines import BaselineConfig, Setup, build, check, train
-from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate import EvaluateConfig, evaluate, predict_dataset, reliability, result_row, risk_coverage
+from subnet_search.evaluate import evaluate, predict_dataset, reliability, result_row, risk_coverage
 from subnet_search.files import append_line, write_json
-from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
 from subnet_search.plots import draw_comparison
 from subnet_search.provenance import device_name
-from subnet_search.relevance import RelevanceConfig
 from subnet_search.run_folder import fingerprints
-from subnet_search.search import BudgetConfig, SearchConfig
-from subnet_search.settings import BackboneConfig, DataConfig, Flat, RunConfig, to_dict
+from subnet_search.settings import JobConfig, RunConfig, to_dict
 
 log = logging.getLogger("subnet_search")
 
@@ -51,7 +47,7 @@ ROWS, CURVES, MISSING, CELLS, FIGURES = "rows.jsonl", "curves.jsonl", "missing.j
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(JobConfig):
     """Everything that decides a comparison. All systems get the same images, budget and settings of the stages.
 
     Attributes:
@@ -61,17 +57,8 @@ class CompareConfig:
             `+depth_masks`, `+bagging`, `+mimo`, `+distill`, `+repeat`.
         seeds: One training of every method for each.
         out: Folder of the comparison. Finished rows there are not computed again.
-        members: Number of members K, at least 2.
         scratch_epochs: Epochs of the systems that start from scratch; None trains them as long as the others.
-        network: The trained network.
-        images: The images.
-        budget: What masked ensembles may cost.
         baselines: Settings of single systems.
-        relevance: How channels are scored.
-        search: How channels are assigned by `search`.
-        ensemble: What members share.
-        finetune: How all systems are trained.
-        evaluate: How they are measured.
 
     Raises:
         SubnetSearchError: where there is no method of a name, or nothing to compare.
@@ -80,30 +67,19 @@ class CompareConfig:
     methods: tuple[str, ...] = METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
     out: Path = Path("runs/compare")
-    members: int = 4
     scratch_epochs: int | None = None
-    network: Annotated[BackboneConfig, Flat] = field(default_factory=BackboneConfig)
-    images: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
-    budget: Annotated[BudgetConfig, Flat] = field(default_factory=BudgetConfig)
     baselines: BaselineConfig = field(default_factory=BaselineConfig)
-    relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
-    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.methods or not self.seeds:
             raise SubnetSearchError("a comparison needs at least one method and one seed")
         for method in self.methods:
             check(method)
-        self.run(self.seeds[0])  # which looks at the members
 
     def run(self, seed: int) -> RunConfig:
         """Returns the settings of the runs with a seed."""
-        own = {f.name for f in dataclasses.fields(self)}
-        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(RunConfig) if f.name in own}
-        return RunConfig(**shared, seed=seed)
+        return RunConfig.of(self, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tyro
 
@@ -71,13 +71,11 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides the result of a run.
+class JobConfig:
+    """What a run, a comparison and a study have in common: network, images, and the settings of the stages.
 
     Attributes:
-        out: Folder of the run. Where it holds a run already, that run is continued and its settings are the defaults.
         members: Number of members K, at least 2.
-        seed: Seed of the run; it is added to the seeds of the stages.
         network: The trained network.
         images: The images.
         budget: What the ensemble may cost.
@@ -86,12 +84,12 @@ class RunConfig:
         ensemble: What members share.
         finetune: How the ensemble is trained.
         evaluate: How it is measured.
-        export: In which forms it is written, beside the folder that this package loads.
+
+    Raises:
+        SubnetSearchError: where there are fewer than 2 members.
     """
 
-    out: Path = Path("runs/digits")
     members: int = 4
-    seed: int = 0
     network: Annotated[BackboneConfig, Flat] = field(default_factory=BackboneConfig)
     images: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
     budget: Annotated[BudgetConfig, Flat] = field(default_factory=BudgetConfig)
@@ -100,13 +98,32 @@ class RunConfig:
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    export: Annotated[FormatsConfig, Flat] = field(default_factory=FormatsConfig)
 
     def __post_init__(self) -> None:
         if self.members < 2:
             raise SubnetSearchError(
                 f"members is {self.members}, expected at least 2; one member is the dense network, pruned"
             )
+
+
+@dataclass(frozen=True)
+class RunConfig(JobConfig):
+    """Everything that decides the result of a run.
+
+    Attributes:
+        out: Folder of the run. Where it holds a run already, that run is continued and its settings are the defaults.
+        seed: Seed of the run; it is added to the seeds of the stages.
+        export: In which forms it is written, beside the folder that this package loads.
+    """
+
+    out: Path = Path("runs/digits")
+    seed: int = 0
+    export: Annotated[FormatsConfig, Flat] = field(default_factory=FormatsConfig)
+
+    @classmethod
+    def of(cls, job: JobConfig, **own: Any) -> Self:
+        """Returns the settings of one run of a job; `own` are those that only a run has."""
+        return cls(**{f.name: getattr(job, f.name) for f in dataclasses.fields(JobConfig)}, **own)
 
     def seeded(self, stage: Literal["relevance", "search", "finetune"]) -> Any:
         """Returns the stage's settings with the seed of the run added to theirs."""
