@@ -84,7 +84,7 @@ def run(
     splits = splits or open_splits(config.images, backbone.card)
     labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
-    quotas = allocate_quotas(graph, config.members, config.budget)
+    quotas = allocate_quotas(graph, config.members, config.budget, trunk=config.ensemble.trunk)
     # Nothing is written before this line, so that what cannot work leaves no trace.
     folder = RunFolder.open(config, fingerprints(backbone, labels))
     backbone.model.to(accelerator.device)

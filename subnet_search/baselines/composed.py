@@ -14,7 +14,7 @@ from subnet_search.baselines.scratch import untrained
 from subnet_search.baselines.system import Phase, Setup, System
 from subnet_search.ensemble import EnsembleConfig, Predictor, SubnetEnsemble, recalibrate
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import GroupGraph
+from subnet_search.groups import GroupGraph, trunk_layers
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.pipeline import score, search
 from subnet_search.search import SCORE_DRIVEN, SearchConfig, allocate_quotas, depth_masks
@@ -52,9 +52,10 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
     same = alone and "stochastic_depth" in parts
     sharing = EnsembleConfig("shared") if same else run.ensemble
     ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, sharing)
+    trunk = trunk_layers(graph, sharing.trunk)
     predictor: Predictor = ensemble
     if "stochastic_depth" in parts:
-        predictor = SampledEnsemble(ensemble, _drop_rates(graph, setup.baselines.depth_drop), "branch", run.seed)
+        predictor = SampledEnsemble(ensemble, _drop_rates(graph, setup.baselines.depth_drop, trunk), "branch", run.seed)
     if "mimo" in parts:
         predictor = Mimo(predictor, inputs, setup.backbone.card)
     thinned = not alone or "depth_masks" in parts
@@ -91,10 +92,10 @@ def _masks(setup: Setup, graph: GroupGraph, search_config: SearchConfig | None, 
             raise SubnetSearchError("depth masks need a budget of MACs, got a kept share of channels; give a budget")
         # together with masked channels, the branches take half of what is to be saved, on a logarithmic scale
         share = budget.budget if search_config is None else (budget.budget * members) ** 0.5
-        depth = depth_masks(graph, members, share, run.seed)
+        depth = depth_masks(graph, members, share, run.seed, run.ensemble.trunk)
     if search_config is None:
         return replace(full_masks(graph.widths, members), depth=depth)
-    quotas = allocate_quotas(graph, members, budget, depth)
+    quotas = allocate_quotas(graph, members, budget, depth, run.ensemble.trunk)
     chosen = replace(run, search=search_config)
     relevance = None
     if search_config.algorithm in SCORE_DRIVEN:
@@ -102,6 +103,7 @@ def _masks(setup: Setup, graph: GroupGraph, search_config: SearchConfig | None, 
     return replace(search(setup.backbone, setup.graph, setup.splits, relevance, quotas, chosen), depth=depth)
 
 
-def _drop_rates(graph: GroupGraph, last: float) -> dict[str, float]:
-    """Growing linearly with depth (Huang et al. 2016, equation 4)."""
-    return {branch.site: last * (i + 1) / len(graph.branches) for i, branch in enumerate(graph.branches)}
+def _drop_rates(graph: GroupGraph, last: float, trunk: Collection[str]) -> dict[str, float]:
+    """Growing linearly with depth (Huang et al. 2016, equation 4); what members have in common is always there."""
+    rates = {branch.site: last * (i + 1) / len(graph.branches) for i, branch in enumerate(graph.branches)}
+    return {site: rate for site, rate in rates.items() if site not in trunk}

@@ -15,7 +15,7 @@ from subnet_search.backbones import Card
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import GroupGraph, macs
+from subnet_search.groups import GroupGraph, macs, trunk_layers, trunk_macs
 from subnet_search.masks import MaskSet
 
 Sharing = Literal["member", "shared"]
@@ -29,6 +29,9 @@ class EnsembleConfig:
         norm: `member` gives each member its own normalisation statistics and affine parameters, `shared` one set
             for all (as the official Masksembles layers do).
         head: `shared` uses one classifier for all members, `member` one each.
+        trunk: Share of the dense network's MACs, from the input on, in [0, 1), that members have in common: nothing is
+            cut there, the normalisation is one for all, and it is paid for once (`subnet_search.groups.trunk_layers`).
+            0 lets members differ from the first layer on.
 
     Raises:
         SubnetSearchError: where one of them is something else.
@@ -36,11 +39,14 @@ class EnsembleConfig:
 
     norm: Sharing = "member"
     head: Sharing = "shared"
+    trunk: float = 0.0
 
     def __post_init__(self) -> None:
         for label, value in (("norm", self.norm), ("head", self.head)):
             if value not in ("member", "shared"):
                 raise SubnetSearchError(f"ensemble.{label} is {value!r}, expected 'member' or 'shared'")
+        if not 0 <= self.trunk < 1:
+            raise SubnetSearchError(f"ensemble.trunk is {self.trunk}, expected a share in [0, 1)")
 
 
 class SubnetEnsemble(Predictor):
@@ -54,8 +60,8 @@ class SubnetEnsemble(Predictor):
         config: What the members share.
 
     Raises:
-        SubnetSearchError: where network, graph and masks do not fit, or a head for each member is asked of a network
-            whose logits are not written by a linear layer.
+        SubnetSearchError: where network, graph and masks do not fit, masks cut something of the trunk, or a head for
+            each member is asked of a network whose logits are not written by a linear layer.
     """
 
     def __init__(
@@ -71,19 +77,19 @@ class SubnetEnsemble(Predictor):
         self.network = copy.deepcopy(network)
         modules = dict(self.network.named_modules())
         depth = _depth(graph, masks)
-        for name, mask in _site_masks(graph, masks, modules).items():
+        own = set(graph.norms if self.config.norm == "member" else ()) - trunk_layers(graph, self.config.trunk)
+        for name, mask in self._site_masks(masks, modules).items():
             module = modules[name]
-            if isinstance(module, _BatchNorm) and self.config.norm == "member":
+            if isinstance(module, _BatchNorm) and name in own:
                 replacement: nn.Module = MemberNorm(module, mask, depth.get(name))
             else:
                 replacement = MemberMask(module, mask, -1 if isinstance(module, nn.Linear) else 1, depth.get(name))
             self.network.set_submodule(name, replacement)
-        if self.config.norm == "member":
-            for name in graph.norms:
-                module = self.network.get_submodule(name)
-                if isinstance(module, _BatchNorm) and not isinstance(module, MemberNorm):
-                    everything = torch.ones(self.members, module.num_features, dtype=torch.bool)
-                    self.network.set_submodule(name, MemberNorm(module, everything))
+        for name in graph.norms:
+            module = self.network.get_submodule(name)
+            if name in own and isinstance(module, _BatchNorm) and not isinstance(module, MemberNorm):
+                everything = torch.ones(self.members, module.num_features, dtype=torch.bool)
+                self.network.set_submodule(name, MemberNorm(module, everything))
         if self.config.head == "member":
             head = self.network.get_submodule(graph.head) if graph.head else None
             if not isinstance(head, nn.Linear):
@@ -124,17 +130,18 @@ class SubnetEnsemble(Predictor):
     def macs(self) -> int:
         """Returns the multiply-accumulates of all members together for one sample, as their widths ask for."""
         masks = self.masks
-        return sum(
+        alone = sum(
             macs(self.graph, {name: kept[k] for name, kept in masks.widths.items()}, masks.left_out(k))
             for k in range(self.members)
         )
+        return alone - (self.members - 1) * trunk_macs(self.graph, self.config.trunk)
 
     def set_masks(self, masks: MaskSet) -> None:
         """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards)."""
         if masks.members != self.members:
             raise SubnetSearchError(f"got masks of {masks.members} members, expected {self.members}")
         modules = dict(self.network.named_modules())
-        for name, mask in _site_masks(self.graph, masks, modules).items():
+        for name, mask in self._site_masks(masks, modules).items():
             buffer = modules[name].mask
             assert isinstance(buffer, Tensor)
             buffer.copy_(mask)
@@ -143,6 +150,16 @@ class SubnetEnsemble(Predictor):
             assert isinstance(buffer, Tensor)
             buffer.copy_(kept)
         self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
+
+    def _site_masks(self, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+        """The masks of the site modules, after a look at the trunk, which all members have whole."""
+        laid_out, depth = _site_masks(self.graph, masks, modules), _depth(self.graph, masks)
+        for name in trunk_layers(self.graph, self.config.trunk) & laid_out.keys():
+            if not (laid_out[name].all() and depth.get(name, laid_out[name]).all()):
+                raise SubnetSearchError(
+                    f"masks cut something of {name!r}, which is part of the trunk that members have in common (ensemble.trunk={self.config.trunk}); expected it whole: allocate quotas with the same trunk, or lower it"
+                )
+        return laid_out
 
     def select(self, members: Sequence[int]) -> SubnetEnsemble:
         """Returns a copy that holds only the named members, in that order; weights are copied, not shared."""

@@ -47,6 +47,7 @@ def graph_to_json(graph: GroupGraph) -> dict[str, Any]:
             for call in graph.resizes
         ],
         "branches": [{"site": branch.site, "layers": list(branch.layers)} for branch in graph.branches],
+        "order": list(graph.order),
     }
 
 
@@ -90,6 +91,7 @@ def graph_from_json(content: Mapping[str, Any]) -> GroupGraph:
             for call in content["resizes"]
         ),
         branches=tuple(Branch(branch["site"], tuple(branch["layers"])) for branch in content["branches"]),
+        order=tuple(content["order"]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from subnet_search.groups import GroupGraph
 from subnet_search.masks import MaskSet
 from subnet_search.provenance import library_versions
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's form; a change that older code would read wrongly counts it up."""
 
 MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
@@ -171,7 +171,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         raise ValueError("the masks are not those of the digest that is written beside them")
     return Manifest(
         card=Card.from_dict(content["card"]),
-        config=EnsembleConfig(content["ensemble"]["norm"], content["ensemble"]["head"]),
+        config=EnsembleConfig(**{f.name: content["ensemble"][f.name] for f in fields(EnsembleConfig)}),
         graph=graph,
         masks=masks,
         macs=content["macs"]["ensemble"],

@@ -1,9 +1,10 @@
 """Which channels of a network can be searched, where they are masked, and what they cost."""
 
 from subnet_search.groups.channel_group import Branch, ChannelGroup, GroupGraph, LeftWhole, ResizeCall, Slice
-from subnet_search.groups.cost import macs
+from subnet_search.groups.cost import layer_macs, macs
 from subnet_search.groups.find import find_groups
 from subnet_search.groups.slicing import SlicedNetwork, slice_network
+from subnet_search.groups.trunk import trunk_layers, trunk_macs
 from subnet_search.groups.verify import masked
 
 __all__ = [
@@ -15,7 +16,10 @@ __all__ = [
     "Slice",
     "SlicedNetwork",
     "find_groups",
+    "layer_macs",
     "macs",
     "masked",
     "slice_network",
+    "trunk_layers",
+    "trunk_macs",
 ]

@@ -119,6 +119,7 @@ class GroupGraph:
         example_shape: Shape of one input sample, without the batch axis.
         resizes: The calls of a forward pass that a sliced network has to make with other numbers of channels.
         branches: The residual branches, in order of execution.
+        order: Names of convolutions, linear layers and norms in order of execution; one that runs twice is there twice.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -130,6 +131,7 @@ class GroupGraph:
     example_shape: tuple[int, ...]
     resizes: tuple[ResizeCall, ...] = ()
     branches: tuple[Branch, ...] = ()
+    order: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> ChannelGroup:
         """Returns the group of that name; KeyError where there is none."""

@@ -79,7 +79,12 @@ def cost_graph(model: nn.Module, groups: tuple[ChannelGroup, ...], counts: Mappi
 
 
 def macs(graph: GroupGraph, widths: Mapping[str, int], without: Collection[str] = ()) -> int:
-    """Returns the multiply-accumulates of one member for one sample.
+    """Returns the multiply-accumulates of one member for one sample: the sum of `layer_macs`, with its arguments."""
+    return sum(layer_macs(graph, widths, without).values())
+
+
+def layer_macs(graph: GroupGraph, widths: Mapping[str, int], without: Collection[str] = ()) -> dict[str, int]:
+    """Returns the multiply-accumulates of each layer of one member for one sample.
 
     Args:
         graph: The network's groups.
@@ -87,7 +92,7 @@ def macs(graph: GroupGraph, widths: Mapping[str, int], without: Collection[str] 
         without: Sites of the branches that are left out.
 
     Returns:
-        Multiply-accumulates of convolutions and linear layers, exact.
+        Name of each convolution and linear layer → its multiply-accumulates, exact, in order of execution.
 
     Raises:
         SubnetSearchError: where a group or branch is unknown or a width out of range.
@@ -104,16 +109,14 @@ def macs(graph: GroupGraph, widths: Mapping[str, int], without: Collection[str] 
             raise SubnetSearchError(f"widths name group {name!r}; the network's groups are {sorted(full)}")
         if not 0 <= width <= full[name]:
             raise SubnetSearchError(f"width of group {name!r} is {width}, expected 0 to {full[name]}")
-    total = 0
+    found: dict[str, int] = {}
     for layer, unit, out, inside, rows, columns in graph.layer_costs:
-        if layer in idle:
-            continue
         for name, times in rows:
             out -= times * (full[name] - widths.get(name, full[name]))
         for name, times in columns:
             inside -= times * (full[name] - widths.get(name, full[name]))
-        total += unit * out * inside
-    return total
+        found[layer] = 0 if layer in idle else unit * out * inside
+    return found
 
 
 def _channels(layer: nn.Module) -> tuple[int, int]:

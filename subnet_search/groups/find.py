@@ -16,6 +16,7 @@ from subnet_search.groups.channel_group import ChannelGroup, GroupGraph, LeftWho
 from subnet_search.groups.cost import cost_graph, counted_macs
 from subnet_search.groups.grouping import gather
 from subnet_search.groups.trace import trace
+from subnet_search.groups.trunk import noted_order
 from subnet_search.groups.verify import Verifier
 
 
@@ -41,7 +42,8 @@ def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         twin = _twin(model)
         counts: Counter[str] = Counter()
-        with torch.no_grad(), counted_macs(twin, counts):
+        order: list[str] = []
+        with torch.no_grad(), counted_macs(twin, counts), noted_order(twin, order):
             logits = _run(twin, sample)
         atoms = find_atoms(trace(twin, sample))
         gathered = gather(atoms)
@@ -59,6 +61,7 @@ def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
                 example_shape=tuple(sample.shape[1:]),
                 resizes=_resizes(atoms, labels),
                 branches=find_branches(atoms.trace),
+                order=tuple(order),
             )
 
         candidates = assemble(gathered.groups, ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import ChannelGroup, GroupGraph, macs
+from subnet_search.groups import ChannelGroup, GroupGraph, macs, trunk_layers, trunk_macs
 
 Spread = Literal["inner", "uniform"]
 
@@ -63,7 +63,11 @@ class BudgetConfig:
 
 
 def allocate_quotas(
-    graph: GroupGraph, members: int, config: BudgetConfig, depth: Mapping[str, Tensor] | None = None
+    graph: GroupGraph,
+    members: int,
+    config: BudgetConfig,
+    depth: Mapping[str, Tensor] | None = None,
+    trunk: float = 0.0,
 ) -> dict[str, tuple[int, ...]]:
     """Decides how many channels of each group the members keep; all members get the same widths.
 
@@ -76,13 +80,15 @@ def allocate_quotas(
         config: Budget and how it is spread.
         depth: Site of a residual branch → bool `[member]`, true where the member keeps the branch; what is left out
             costs nothing. None where all members keep all branches.
+        trunk: Share of the dense MACs that members have in common from the input on, in [0, 1): nothing is cut there,
+            and it is paid for once (`EnsembleConfig.trunk`).
 
     Returns:
         Group → K numbers from `min_width` to the group's width, for all groups in order.
 
     Raises:
-        SubnetSearchError: where K or `min_width` does not fit a group, there is no group, or no assignment meets
-            the budget (the message says which budget can be met).
+        SubnetSearchError: where K or `min_width` does not fit a group, there is no group outside the trunk, or no
+            assignment meets the budget (the message says which budget can be met).
     """
     left_out = Counter(tuple(site for site, kept in (depth or {}).items() if not kept[k]) for k in range(members))
 
@@ -90,7 +96,13 @@ def allocate_quotas(
         """MACs of a member, on average and rounded up."""
         return -(-sum(times * macs(graph, chosen, without) for without, times in left_out.items()) // members)
 
-    widths = _allocate(graph.groups, cost, graph.dense_macs, members, config)
+    layers = trunk_layers(graph, trunk)
+    whole = {group.name for group in graph.groups if any(site.module in layers for site in group.sites)}
+    if graph.groups and len(whole) == len(graph.groups):
+        raise SubnetSearchError(
+            f"with a trunk of {trunk:g} of the MACs no group of channels is left to search; lower ensemble.trunk"
+        )
+    widths = _allocate(graph.groups, cost, graph.dense_macs, members, config, whole, trunk_macs(graph, trunk))
     return {name: (width,) * members for name, width in widths.items()}
 
 
@@ -100,25 +112,32 @@ def _allocate(
     dense: int,
     members: int,
     config: BudgetConfig,
+    whole: Collection[str] = (),
+    shared: int = 0,
 ) -> dict[str, int]:
-    """Chooses one member's widths; `cost` gives the MACs of a member, non-decreasing in every width."""
+    """Chooses one member's widths; `cost` gives the MACs of a member, non-decreasing in every width.
+
+    The groups in `whole` are not thinned; `shared` of a member's MACs are spent once for all members.
+    """
     _check(groups, members, config)
     full = {group.name: group.width for group in groups}
     grain = {name: config.multiple_of if width % config.multiple_of == 0 else 1 for name, width in full.items()}
-    smallest = {name: -(-config.min_width // step) * step for name, step in grain.items()}
+    smallest = {
+        name: full[name] if name in whole else -(-config.min_width // step) * step for name, step in grain.items()
+    }
     inner = {group.name for group in groups if group.kind == "inner"} if config.spread == "inner" else set(full)
-    inner = inner or set(full)  # a network of streams alone is thinned there
+    inner = (inner - set(whole)) or set(full)  # a network of streams alone is thinned there
     if config.keep is not None:
         return _thinned(full, inner, config.keep, smallest, grain)
 
     assert config.budget is not None  # BudgetConfig saw to it
     # in exact decimals, so that 0.29 × 100 MACs are 29 and not 28.999…
-    allowed = math.floor(Fraction(str(config.budget)) * dense / members)
+    allowed = math.floor((Fraction(str(config.budget)) * dense + (members - 1) * shared) / members)
     if cost(smallest) > allowed:
         fewest = max(config.min_width, config.multiple_of)
         raise SubnetSearchError(
             f"budget {config.budget:g} cannot be met with {members} member{'s' * (members > 1)}: at {fewest} channel(s) in every group they cost "
-            f"{_rounded_up(members * cost(smallest) / dense)} times the dense network; raise the budget to that{', or use fewer members' * (members > 1)}"
+            f"{_rounded_up((members * cost(smallest) - (members - 1) * shared) / dense)} times the dense network; raise the budget to that{', or use fewer members' * (members > 1)}"
         )
     start, thinned = full, inner
     if cost(_thinned(full, inner, 0.0, smallest, grain)) > allowed:

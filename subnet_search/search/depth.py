@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import GroupGraph, macs
+from subnet_search.groups import GroupGraph, macs, trunk_layers, trunk_macs
 
 
-def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int) -> dict[str, Tensor]:
+def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int, trunk: float = 0.0) -> dict[str, Tensor]:
     """Leaves out branches, in turn for each member, until the members together meet a budget.
 
     A member leaves out the branch that most of the others still keep, ties by lot, so that branches are left out
@@ -21,23 +21,26 @@ def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int) -> di
         members: Number of members K.
         budget: MACs of all members / MACs of the dense network, positive.
         seed: Seed of the lots.
+        trunk: Share of the dense MACs that members have in common and pay for once, in [0, 1); no branch of it is left
+            out.
 
     Returns:
-        Site of the branch → bool `[member]`, true where the member keeps it; all branches in order.
+        Site of the branch → bool `[member]`, true where the member keeps it; all branches outside the trunk in order.
 
     Raises:
         SubnetSearchError: where the network has no residual branches, or cannot meet the budget without them all.
     """
-    sites = [branch.site for branch in graph.branches]
+    common, once = trunk_layers(graph, trunk), (members - 1) * trunk_macs(graph, trunk)
+    sites = [branch.site for branch in graph.branches if not common.intersection((branch.site, *branch.layers))]
     if not sites:
         raise SubnetSearchError(
-            "the network has no residual branches, so it has no depth masks; thin its channels instead"
+            f"the network has no residual branches{' outside the trunk' if trunk else ''}, so it has no depth masks; thin its channels instead"
         )
-    allowed = budget * graph.dense_macs / members
+    allowed = (budget * graph.dense_macs + once) / members
     least = macs(graph, {}, sites)
     if least > allowed:
         raise SubnetSearchError(
-            f"without any residual branch {members} members cost {members * least / graph.dense_macs:.3f} × the dense network, the budget is {budget}; raise the budget"
+            f"without any residual branch {members} members cost {(members * least - once) / graph.dense_macs:.3f} × the dense network, the budget is {budget}; raise the budget"
         )
     rng = np.random.default_rng(seed)
     kept = np.ones((members, len(sites)), dtype=np.bool_)

@@ -44,11 +44,11 @@ def test_other_json_is_refused(exported, content) -> None:
         read_manifest(exported)
 
 
-@pytest.mark.parametrize("version", [0, 1, "2", None])
+@pytest.mark.parametrize("version", [0, 2, "3", None])
 def test_another_format_version_is_refused(exported, edit_manifest, version) -> None:
     edit_manifest(exported, lambda content: content.update(format=version, versions={"subnet-search": "9.8.7"}))
     with pytest.raises(
-        SubnetSearchError, match=rf"format version {version!r} \(written by subnet-search 9.8.7\), expected 2"
+        SubnetSearchError, match=rf"format version {version!r} \(written by subnet-search 9.8.7\), expected 3"
     ):
         read_manifest(exported)
 
@@ -93,7 +93,7 @@ def test_masks_of_another_digest_are_refused(exported, edit_manifest) -> None:
 )
 def test_a_manifest_of_another_shape_is_refused(exported, edit_manifest, change) -> None:
     edit_manifest(exported, change)
-    with pytest.raises(SubnetSearchError, match="is no manifest of format version 2"):
+    with pytest.raises(SubnetSearchError, match="is no manifest of format version 3"):
         read_manifest(exported)
 
 

@@ -1,0 +1,72 @@
+"""The trunk: the first layers of a network, which the members of an ensemble can have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from subnet_search.groups.channel_group import GroupGraph
+
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
+
+
+@contextmanager
+def noted_order(model: nn.Module, order: list[str]) -> Iterator[None]:
+    """While open, notes the dotted name of every convolution, linear layer and norm that runs, each time it does."""
+    hooks = [
+        module.register_forward_pre_hook(_note(name, order))
+        for name, module in model.named_modules()
+        if isinstance(module, _LAYERS)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def trunk_layers(graph: GroupGraph, share: float) -> frozenset[str]:
+    """Returns the first layers of a network, as many as a share of its multiply-accumulates pays for.
+
+    All that runs before the first layer that is left to the members is part of the trunk: nothing in it can depend on
+    a mask. Members that share their first layers branch like a tree (Lee et al. 2015, "Why M Heads are Better than One:
+    Training a Diverse Ensemble of Deep Networks", section 3).
+
+    Args:
+        graph: The network's groups.
+        share: MACs of the trunk / MACs of the dense network, at most, in [0, 1).
+
+    Returns:
+        Dotted names of convolutions, linear layers and norms; none where the first layer costs more than the share.
+    """
+    allowed = share * graph.dense_macs
+    cost = 0
+    trunk: list[str] = []
+    for name in graph.order:
+        node = ("layer", name)
+        if node in graph.graph and name not in trunk:
+            cost += graph.graph.nodes[node]["macs"]
+            if cost > allowed:
+                break
+        trunk.append(name)
+    else:
+        trunk = trunk[: graph.order.index(graph.head)] if graph.head in graph.order else trunk
+    later = set(graph.order[len(trunk) :])  # a layer that runs again is no part
+    weighted = any(("layer", name) in graph.graph for name in trunk)  # a norm of the input alone is no trunk
+    return frozenset(trunk) - later if weighted else frozenset()
+
+
+def trunk_macs(graph: GroupGraph, share: float) -> int:
+    """Returns the multiply-accumulates of the trunk for one sample, which are spent once for all members."""
+    return sum(
+        graph.graph.nodes["layer", name]["macs"]
+        for name in trunk_layers(graph, share)
+        if ("layer", name) in graph.graph
+    )
+
+
+def _note(name: str, order: list[str]) -> Any:
+    return lambda _module, _inputs: order.append(name)
