@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ def evaluate(
     iou: float | None = None,
     human_counts: Tensor | None = None,
     tested: Outputs | None = None,
+    seen: Callable[[str, Outputs], None] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float | None]:
     """Computes all figures of a network on the device where it is, as fractions and not per cent.
@@ -78,6 +79,8 @@ def evaluate(
         human_counts: Human labels of the test set, `[sample, class]`, in its order.
         tested: What `predict_dataset` gave for this network and `test`, where it is known already, so that the same
             pass can serve curves as well; None makes that pass.
+        seen: Called with `test` and `ood/NAME`, and what the network said there, so that more can be kept of the same
+            passes, of which only one is in memory at a time.
         progress: Bar to report to.
 
     Returns:
@@ -105,13 +108,18 @@ def evaluate(
         return predict_dataset(network, dataset, card, config.batch_size, config.precision, progress, stage)
 
     tested = outputs(test, "test") if tested is None else tested
+    if seen:
+        seen("test", tested)
     validated = None if validation is None else outputs(validation, "validation")
     found: dict[str, float | None] = dict.fromkeys(FIXED_KEYS)
     found |= prediction_figures(tested, validated)
     found |= aleatoric_figures(tested, human_counts)
     found |= diversity_figures(tested, iou)
     for name, dataset in (ood or {}).items():
-        found |= ood_set_figures(tested, outputs(dataset, f"OOD set {name!r}"), name)
+        outside = outputs(dataset, f"OOD set {name!r}")
+        found |= ood_set_figures(tested, outside, name)
+        if seen:
+            seen(f"ood/{name}", outside)
     if config.shift_samples:
         found |= shift_figures(test, config.shift_samples, outputs, progress)
     found["cplx/MACs"] = macs

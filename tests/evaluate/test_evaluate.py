@@ -207,3 +207,18 @@ def test_impossible_costs_are_refused() -> None:
         EvaluateConfig(batch_size=0)
     with pytest.raises(SubnetSearchError, match=r"evaluate\.shift_samples is -1, expected at least 0"):
         EvaluateConfig(shift_samples=-1)
+
+
+def test_what_the_network_said_can_be_kept_of_the_same_passes() -> None:
+    network, test, far, near = Heads(3), dataset(20, 0), dataset(10, 1), dataset(12, 2)
+    passes: list[int] = []
+    network.register_forward_hook(lambda _, inputs, __: passes.append(len(inputs[0])))
+    seen: dict[str, Outputs] = {}
+    config = EvaluateConfig(latency_repeats=0)
+    evaluate(network, card=CARD, test=test, ood={"far": far, "near": near}, config=config, seen=seen.__setitem__)
+    assert passes == [20, 10, 12]
+    assert list(seen) == ["test", "ood/far", "ood/near"]
+    for name, images in (("test", test), ("ood/far", far), ("ood/near", near)):
+        expected = predict_dataset(network, images, CARD)
+        assert torch.equal(seen[name].member_probabilities, expected.member_probabilities)
+        assert torch.equal(seen[name].labels, expected.labels)

@@ -6,6 +6,7 @@ from torch import nn
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import find_groups, macs, slice_network
+from subnet_search.groups.cost import layer_macs
 
 
 def randomise(model, generator):
@@ -105,6 +106,8 @@ def test_macs_equal_those_counted_on_the_sliced_network(case):
         kept = random_masks(graph, generator)
         widths = {name: int(mask.sum()) for name, mask in kept.items()}
         assert macs(graph, widths) == naive_macs(slice_network(model, graph, kept), x)
+        assert sum(layer_macs(graph, widths).values()) == macs(graph, widths)
+    assert layer_macs(graph, {}) == {node[1]: n for node, n in graph.graph.nodes(data="macs") if node[0] == "layer"}
 
 
 def test_macs_refuse_unknown_groups_and_widths(padded):
