@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from accelerate import Accelerator
 from rich.progress import Progress
+from torch import Tensor
 
 from subnet_search.backbones import Backbone
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
@@ -25,7 +26,7 @@ from subnet_search.masks import MaskSet, full_masks
 from subnet_search.provenance import device_name
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.run_folder import RunFolder, fingerprints
-from subnet_search.search import SCORE_DRIVEN, Quotas, allocate_quotas, search_masks
+from subnet_search.search import SCORE_DRIVEN, Quotas, allocate_quotas, depth_masks, search_masks
 from subnet_search.settings import RunConfig, to_dict
 
 log = logging.getLogger("subnet_search")
@@ -84,7 +85,7 @@ def run(
     splits = splits or open_splits(config.images, backbone.card)
     labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
-    quotas = allocate_quotas(graph, config.members, config.budget, trunk=config.ensemble.trunk)
+    quotas, depth = allocate(graph, config)
     # Nothing is written before this line, so that what cannot work leaves no trace.
     folder = RunFolder.open(config, fingerprints(backbone, labels))
     backbone.model.to(accelerator.device)
@@ -103,7 +104,7 @@ def run(
             return RunResult(folder)
 
         if masks is None:
-            masks = search(backbone, graph, splits, relevance, quotas, config)
+            masks = search(backbone, graph, splits, relevance, quotas, config, depth)
             folder.save_masks(masks)
             log.info("searched by %s: mean IoU of the members %.3f", masks.algorithm, masks.mean_iou())
         if until == "search":
@@ -139,6 +140,16 @@ def run(
         return RunResult(folder, masks, ensemble, metrics)
 
 
+def allocate(graph: GroupGraph, config: RunConfig) -> tuple[Quotas, dict[str, Tensor]]:
+    """Decides how many channels of each group the members keep, and which members keep which residual branches."""
+    budget, trunk = config.budget, config.ensemble.trunk
+    depth: dict[str, Tensor] = {}
+    if budget.depth and budget.budget is not None:
+        share = (budget.budget * config.members) ** 0.5
+        depth = depth_masks(graph, config.members, share, config.seed, trunk)
+    return allocate_quotas(graph, config.members, budget, depth, trunk), depth
+
+
 def score(
     backbone: Backbone,
     graph: GroupGraph,
@@ -167,12 +178,13 @@ def search(
     relevance: Relevance | None,
     quotas: Quotas,
     config: RunConfig,
+    depth: Mapping[str, Tensor] | None = None,
 ) -> MaskSet:
-    """Assigns channels to members."""
+    """Assigns channels to members; `depth` says which of them keep which branches, None that all keep all."""
     trial = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
 
     def validation_nll(masks: MaskSet) -> float:
-        trial.set_masks(masks)
+        trial.set_masks(replace(masks, depth=depth or {}))
         recalibrate(trial, splits.train, seed=config.seed, precision=config.finetune.precision)
         outputs = predict_dataset(
             trial, splits.validation, backbone.card, config.evaluate.batch_size, config.finetune.precision
@@ -180,7 +192,8 @@ def search(
         return negative_log_likelihood(outputs.member_probabilities.mean(dim=0), outputs.labels)
 
     scores = None if relevance is None else relevance.scores
-    return search_masks(scores, graph.widths, quotas, config.seeded("search"), measure=validation_nll)
+    masks = search_masks(scores, graph.widths, quotas, config.seeded("search"), measure=validation_nll)
+    return replace(masks, depth=depth or {})
 
 
 def train(

@@ -23,7 +23,7 @@ from subnet_search.finetune import FinetuneConfig, checkpoint
 from subnet_search.inputs import Splits
 from subnet_search.pipeline import STAGES, RunResult, Stage, run
 from subnet_search.relevance import RelevanceConfig
-from subnet_search.search import ALGORITHMS, SearchConfig
+from subnet_search.search import ALGORITHMS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 
 FILES = {"config.json", "inputs.json", "log.txt", "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "metrics.json", "ensemble"}  # fmt: skip
@@ -300,3 +300,19 @@ def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path, monkeypatch) ->
     assert figures(resumed) == figures(undisturbed)
     x = torch.rand(7, 1, 8, 8)
     assert torch.equal(resumed.ensemble.predict(x).probabilities, undisturbed.ensemble.predict(x).probabilities)
+
+
+@pytest.mark.parametrize("algorithm", ["flow", "best-of-n"])
+def test_members_can_leave_out_blocks_within_the_budget(tmp_path, algorithm) -> None:
+    search = SearchConfig(algorithm=algorithm, candidates=2)
+    result = run(tiny(tmp_path / "run", budget=BudgetConfig(budget=1.5, depth=True), search=search), until="evaluate")
+    assert result.masks is not None
+    assert result.ensemble is not None
+    assert result.masks.depth
+    assert {name: kept.tolist() for name, kept in result.folder.masks().depth.items()} == {
+        name: kept.tolist() for name, kept in result.masks.depth.items()
+    }
+    assert result.ensemble.masks.depth.keys() == result.masks.depth.keys()
+    assert 1.3 < figures(result)["ensemble"]["cplx/MACsRatio"] <= 1.5
+    with pytest.raises(SubnetSearchError, match="depth needs a budget of MACs"):
+        BudgetConfig(keep=0.5, depth=True)

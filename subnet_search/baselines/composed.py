@@ -47,7 +47,8 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
         backbone, graph = widened(backbone, graph, inputs, run.seed)
     if scratch:
         backbone = replace(backbone, model=untrained(backbone.model, 1000 * run.seed))
-    masks = _masks(setup, graph, search_config, "depth_masks" in parts, 1 if scratch else run.members)
+    shallow = "depth_masks" in parts or (not alone and run.budget.depth)
+    masks = _masks(setup, graph, search_config, shallow, 1 if scratch else run.members)
     # members that keep everything and differ by chance alone are one network: their normalisation is one too
     same = alone and "stochastic_depth" in parts
     sharing = EnsembleConfig("shared") if same else run.ensemble

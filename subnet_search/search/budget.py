@@ -32,6 +32,8 @@ class BudgetConfig:
         min_width: The fewest channels of a group that a member keeps, at least 1.
         multiple_of: Kept widths are multiples of this in every group whose own width is one (a group as narrow as this
             stays whole). Most devices are as fast with 16 channels as with 13; 1 uses up the budget best.
+        depth: Whether members leave out whole residual branches too, for half of what is to be saved, on a logarithmic
+            scale (`depth_masks`); the channels pay the rest. Needs a `budget`.
 
     Raises:
         SubnetSearchError: where neither `budget` nor `keep` is given, or a value is outside its range.
@@ -42,6 +44,7 @@ class BudgetConfig:
     spread: Spread = "inner"
     min_width: int = 1
     multiple_of: int = 1
+    depth: bool = False
 
     def __post_init__(self) -> None:
         if self.keep is not None:
@@ -60,6 +63,8 @@ class BudgetConfig:
             raise SubnetSearchError(f"min_width is {self.min_width}, expected at least 1")
         if self.multiple_of < 1:
             raise SubnetSearchError(f"multiple_of is {self.multiple_of}, expected at least 1")
+        if self.depth and self.budget is None:
+            raise SubnetSearchError("depth needs a budget of MACs, got a kept share of channels; give --budget")
 
 
 def allocate_quotas(
