@@ -270,4 +270,16 @@ def _cell_name(decisive: Mapping[str, Any], method: str, seed: int) -> str:
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    """Of what differs from the defaults, so that rows keep theirs when a later version adds a setting."""
+    different = _without_defaults(settings, _settings(CompareConfig()))
+    return hashlib.sha256(json.dumps(different, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {
+        name: _without_defaults(value, defaults[name])
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)
+        else value
+        for name, value in settings.items()
+    }
+    return {name: value for name, value in parts.items() if value != {} and (name, value) not in defaults.items()}

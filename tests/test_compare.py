@@ -14,7 +14,7 @@ from torch import nn
 import subnet_search.baselines.training as training
 from subnet_search.backbones import Backbone, load_backbone
 from subnet_search.baselines import SYSTEMS
-from subnet_search.compare import METHODS, CompareConfig, Comparison, compare, read_rows
+from subnet_search.compare import METHODS, CompareConfig, Comparison, compare, read_rows, settings_digest
 from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig, check_row
@@ -277,3 +277,16 @@ def test_the_rows_are_drawn(tmp_path) -> None:
     assert {
         f"{name}.{kind}" for name in ("nll_cost", "reliability", "risk_coverage") for kind in ("svg", "png")
     } <= names
+
+
+def test_rows_written_before_a_setting_was_added_are_still_found(finished) -> None:
+    config, found = finished
+    row = json.loads(json.dumps(found.rows[0]))
+    digest = settings_digest(row)
+    del row["settings"]["budget"]["multiple_of"]  # has its default
+    assert settings_digest(row) == digest
+    row["settings"]["budget"]["multiple_of"] = 2
+    assert settings_digest(row) != digest
+    row["settings"]["budget"]["multiple_of"] = 1
+    row["settings"]["members"] = config.members + 1
+    assert settings_digest(row) != digest
