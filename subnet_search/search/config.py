@@ -8,13 +8,19 @@ from typing import Literal, get_args
 
 from subnet_search.errors import SubnetSearchError
 
-Algorithm = Literal["flow", "draft", "core", "random", "masksembles", "antirandom", "magnitude", "best-of-n"]
+Algorithm = Literal[
+    "flow", "draft", "core", "progressive", "gates", "random", "masksembles", "antirandom", "magnitude", "best-of-n"
+]
 
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 """Names of all search algorithms and controls."""
 
 SCORE_DRIVEN: frozenset[Algorithm] = frozenset({"flow", "draft", "core", "magnitude"})
 """The algorithms that need a score for each member and channel; the others ignore scores."""
+
+ENTWINED: frozenset[Algorithm] = frozenset({"progressive", "gates"})
+"""The algorithms that train while they search (`subnet_search.entwined`): they need scores too, and are no assignment of
+channels that `search_masks` could make."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,23 @@ class SearchConfig:
 
     Attributes:
         algorithm: `flow` (exact or with a certificate), `draft` (fair division), `core` (shared core, the rest
-            drafted); controls: `random` (balanced), `masksembles`, `antirandom`, `magnitude`, `best-of-n`.
-        lambda_overlap: Weight of the pairwise overlap in the objective of `flow`, at least 0. Scores have mean 1
-            in every group, so 1.0 lets two members that share o of C channels pay 2·o/C for one more.
+            drafted), `progressive` (cut in rounds of scoring, cutting and training), `gates` (learned with the
+            weights, starting from `flow`); controls: `random` (balanced), `masksembles`, `antirandom`, `magnitude`,
+            `best-of-n`.
+        lambda_overlap: Weight of the pairwise overlap in the objective of `flow`, `progressive` and `gates`, at least
+            0. Scores have mean 1 in every group, so 1.0 lets two members that share o of C channels pay 2·o/C for one
+            more.
         core_share: `core`: share of the smallest quota that all members have in common, in [0, 1].
         candidates: `best-of-n`: number of balanced random mask sets that are measured, at least 1.
-        cover: Each channel is used by some member wherever the quotas of the group add up to its width.
+        rounds: `progressive`: how often channels are cut, at least 1; with 1 it is `flow`.
+        train_share: `progressive`, `gates`: share of the epochs of the fine-tuning in which the masks come about, in
+            [0, 1]; whole epochs, and the last one is always left to the finished masks.
+        gate_rate: `gates`: how far a gate that is pulled the same way all the time moves, in widths of its group, at
+            least 0; with 0 the masks stay those of `flow`.
+        gate_noise: `gates`: standard deviation of what is added to the gates in each step before they are ranked, so
+            that channels near the border come and go, in widths of their group, positive.
+        cover: Each channel is used by some member wherever the quotas of the group add up to its width; `progressive`
+            as far as the members still have it, `gates` where they start.
         seed: Seed of everything random.
 
     Raises:
@@ -39,6 +56,10 @@ class SearchConfig:
     lambda_overlap: float = 1.0
     core_share: float = 0.5
     candidates: int = 8
+    rounds: int = 4
+    train_share: float = 0.25
+    gate_rate: float = 0.25
+    gate_noise: float = 0.05
     cover: bool = False
     seed: int = 0
 
@@ -53,5 +74,13 @@ class SearchConfig:
             raise SubnetSearchError(f"core_share is {self.core_share}, expected a fraction in [0, 1]")
         if self.candidates < 1:
             raise SubnetSearchError(f"candidates is {self.candidates}, expected at least 1")
+        if self.rounds < 1:
+            raise SubnetSearchError(f"rounds is {self.rounds}, expected at least 1")
+        if not 0 <= self.train_share <= 1:
+            raise SubnetSearchError(f"train_share is {self.train_share}, expected a fraction in [0, 1]")
+        if not (math.isfinite(self.gate_rate) and self.gate_rate >= 0):
+            raise SubnetSearchError(f"gate_rate is {self.gate_rate}, expected a finite number of at least 0")
+        if not (math.isfinite(self.gate_noise) and self.gate_noise > 0):
+            raise SubnetSearchError(f"gate_noise is {self.gate_noise}, expected a finite number above 0")
         if self.seed < 0:
             raise SubnetSearchError(f"seed is {self.seed}, expected an integer of at least 0")

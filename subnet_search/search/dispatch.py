@@ -16,7 +16,7 @@ from subnet_search.masks import MaskSet
 from subnet_search.search.antirandom import antirandom
 from subnet_search.search.balanced import balanced
 from subnet_search.search.best_of_n import best_of_n
-from subnet_search.search.config import SCORE_DRIVEN, SearchConfig
+from subnet_search.search.config import ENTWINED, SCORE_DRIVEN, SearchConfig
 from subnet_search.search.core import core
 from subnet_search.search.draft import draft
 from subnet_search.search.flow import Certificate, flow
@@ -53,6 +53,10 @@ def search_masks(
     Raises:
         SubnetSearchError: where quotas, widths and scores do not fit together, or something needed is not given.
     """
+    if config.algorithm in ENTWINED:
+        raise SubnetSearchError(
+            f"search algorithm {config.algorithm!r} trains while it searches, so there are no masks before the training; run it as part of a run, or use 'flow'"
+        )
     _check_quotas(widths, quotas)
     notes: dict[str, Any] = {"settings": asdict(config)}
     if config.algorithm in SCORE_DRIVEN:

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.masks import MaskSet
-from subnet_search.search import ALGORITHMS, SearchConfig, search_masks
+from subnet_search.search import ALGORITHMS as ALL
+from subnet_search.search import ENTWINED, SearchConfig, search_masks
 from subnet_search.search.config import SCORE_DRIVEN
+
+ALGORITHMS = [algorithm for algorithm in ALL if algorithm not in ENTWINED]
 
 SHAPES = {
     "half": (16, (8, 8, 8, 8)),
@@ -120,6 +123,12 @@ def test_groups_kept_whole_count_for_nothing(algorithm: str) -> None:
         assert one.notes.get(figure) == pytest.approx(both.notes.get(figure))
 
 
+@pytest.mark.parametrize("algorithm", sorted(ENTWINED))
+def test_masks_that_come_out_of_training_cannot_be_had_before_it(algorithm: str) -> None:
+    with pytest.raises(SubnetSearchError, match=f"'{algorithm}' trains while it searches"):
+        search_masks({"g": _scores(2, 8)}, {"g": 8}, {"g": (4, 4)}, SearchConfig(algorithm=algorithm))
+
+
 def test_what_is_needed_and_not_given_is_an_error() -> None:
     groups = {"g": 8}, {"g": (4, 4)}
     with pytest.raises(SubnetSearchError, match="'core' needs relevance scores"):
@@ -158,6 +167,12 @@ def test_quotas_that_do_not_fit_are_an_error(widths: dict, quotas: dict, message
         ({"lambda_overlap": float("nan")}, "lambda_overlap"),
         ({"core_share": 1.5}, "core_share"),
         ({"candidates": 0}, "candidates"),
+        ({"rounds": 0}, "rounds"),
+        ({"train_share": -0.1}, "train_share"),
+        ({"train_share": float("nan")}, "train_share"),
+        ({"gate_rate": -1.0}, "gate_rate"),
+        ({"gate_rate": float("inf")}, "gate_rate"),
+        ({"gate_noise": 0.0}, "gate_noise"),
         ({"seed": -1}, "seed"),
     ],
 )
