@@ -14,8 +14,9 @@ from torch import Tensor
 
 from subnet_search.backbones import Backbone
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
-from subnet_search.evaluate import evaluate, predict_dataset, result_row
+from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, predict_dataset, result_row
 from subnet_search.evaluate.classification import negative_log_likelihood
+from subnet_search.evidence import evidence_of
 from subnet_search.export import export_ensemble
 from subnet_search.files import write_json
 from subnet_search.finetune import History, finetune
@@ -23,8 +24,10 @@ from subnet_search.formats import write_formats
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
 from subnet_search.masks import MaskSet, full_masks
+from subnet_search.measure import MaskMeasure
 from subnet_search.provenance import device_name
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
+from subnet_search.report import write_run_report
 from subnet_search.run_folder import RunFolder, fingerprints
 from subnet_search.search import SCORE_DRIVEN, Quotas, allocate_quotas, depth_masks, search_masks
 from subnet_search.settings import RunConfig, to_dict
@@ -58,6 +61,7 @@ def run(
     backbone: Backbone | None = None,
     splits: Splits | None = None,
     accelerator: Accelerator | None = None,
+    report: bool = True,
     progress: Progress | None = None,
 ) -> RunResult:
     """Runs the main job as far as `until`, taking up what earlier calls have left in the folder.
@@ -68,6 +72,7 @@ def run(
         backbone: A network of the caller's own, instead of the one that `config.network` names.
         splits: Images of the caller's own, instead of those that `config.images` names.
         accelerator: Device and processes; by default accelerate's own choice.
+        report: Whether `report.html` is written after the evaluation.
         progress: Bar to report to.
 
     Returns:
@@ -80,7 +85,7 @@ def run(
     config = config or RunConfig()
     RunFolder.check(config)  # before anything that takes time
     accelerator = accelerator or Accelerator()
-    named = splits is None
+    passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
     labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
@@ -116,27 +121,21 @@ def run(
         if until == "finetune":
             return RunResult(folder, masks, ensemble)
 
-        metrics = folder.metrics(config) if until == "export" and named else None
+        metrics = folder.metrics(config) if until == "export" and "images" not in passed else None
         if metrics is None:
-            metrics = figures(ensemble, backbone, graph, splits, history, config, progress)
+            folder.report.unlink(missing_ok=True)  # of other figures
+            answers: dict[str, Answers] = {}
+            metrics = figures(ensemble, backbone, graph, splits, history, config, progress, answers)
+            test = splits.validation if splits.test is None else splits.test
+            folder.save_evidence(evidence_of(answers, test, ensemble, history, metrics, passed))
             write_json(folder.metrics_file, metrics)
             for name, row in metrics.items():
                 log.info("%s: accuracy %.4f, NLL %.4f", name, row["metrics"]["cls/Acc"], row["metrics"]["cls/NLL"])
-        if until == "evaluate":
-            return RunResult(folder, masks, ensemble, metrics)
-
-        if not folder.ensemble.exists():
-            export_ensemble(
-                ensemble,
-                folder.ensemble,
-                budget=config.budget.budget,
-                metrics=metrics["ensemble"]["metrics"],
-                settings=to_dict(config),
-            )
-            log.info("exported to %s", folder.ensemble)
-        if config.export.formats:
-            write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, progress)
-            log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)
+        if until == "export":
+            export(ensemble, folder, splits, metrics, config, progress)
+        if report and not folder.report.exists():
+            write_run_report(folder)
+            log.info("reported in %s", folder.report)
         return RunResult(folder, masks, ensemble, metrics)
 
 
@@ -182,17 +181,15 @@ def search(
 ) -> MaskSet:
     """Assigns channels to members; `depth` says which of them keep which branches, None that all keep all."""
     trial = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
-
-    def validation_nll(masks: MaskSet) -> float:
-        trial.set_masks(replace(masks, depth=depth or {}))
-        recalibrate(trial, splits.train, seed=config.seed, precision=config.finetune.precision)
-        outputs = predict_dataset(
-            trial, splits.validation, backbone.card, config.evaluate.batch_size, config.finetune.precision
-        )
-        return negative_log_likelihood(outputs.member_probabilities.mean(dim=0), outputs.labels)
-
+    measure = MaskMeasure(
+        trial,
+        splits.train,
+        augment=config.finetune.augment,
+        seed=config.seed,
+        precision=config.finetune.precision,
+    )
     scores = None if relevance is None else relevance.scores
-    masks = search_masks(scores, graph.widths, quotas, config.seeded("search"), measure=validation_nll)
+    masks = search_masks(scores, graph.widths, quotas, config.seeded("search"), measure=measure)
     return replace(masks, depth=depth or {})
 
 
@@ -228,14 +225,23 @@ def figures(
     history: History,
     config: RunConfig,
     progress: Progress | None = None,
+    answers: dict[str, Answers] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the dense network and the ensemble side by side: `{"dense": row, "ensemble": row}`."""
+    """Evaluates the dense network and the ensemble side by side: `{"dense": row, "ensemble": row}`.
+
+    What they said of each sample goes to `answers`, as `dense/test` and `ensemble/ood/NAME`.
+    """
     test = splits.validation if splits.test is None else splits.test
     held_out = None if splits.test is None else splits.validation
     masks = ensemble.masks
     rows = {}
     for name, network, members in (("dense", backbone.model, 1), ("ensemble", ensemble, ensemble.members)):
         began = time.perf_counter()
+
+        def keep(images: str, outputs: Outputs, name: str = name) -> None:
+            if answers is not None:
+                answers[f"{name}/{images}"] = answers_of(outputs)
+
         metrics = evaluate(
             network,
             card=backbone.card,
@@ -246,6 +252,7 @@ def figures(
             macs=graph.dense_macs if members == 1 else ensemble.macs(),
             dense_macs=graph.dense_macs,
             iou=None if members == 1 else masks.mean_iou(),
+            seen=keep,
             progress=progress,
         )
         rows[name] = result_row(
@@ -263,3 +270,26 @@ def figures(
             seconds=time.perf_counter() - began + (0.0 if name == "dense" else sum(history.seconds)),
         )
     return rows
+
+
+def export(
+    ensemble: SubnetEnsemble,
+    folder: RunFolder,
+    splits: Splits,
+    metrics: Mapping[str, Any],
+    config: RunConfig,
+    progress: Progress | None = None,
+) -> None:
+    """Writes the ensemble as this package loads it, where it is not there yet, and in the other forms asked for."""
+    if not folder.ensemble.exists():
+        export_ensemble(
+            ensemble,
+            folder.ensemble,
+            budget=config.budget.budget,
+            metrics=metrics["ensemble"]["metrics"],
+            settings=to_dict(config),
+        )
+        log.info("exported to %s", folder.ensemble)
+    if config.export.formats:
+        write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, progress)
+        log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from subnet_search.backbones import Backbone
 from subnet_search.errors import SubnetSearchError
+from subnet_search.evidence import Evidence
 from subnet_search.files import write_bytes, write_json
 from subnet_search.masks import MaskSet
 from subnet_search.relevance import Relevance
@@ -29,7 +30,7 @@ REPEATABLE = ("images.test", "images.ood", "evaluate", "export")
 
 CONFIG, INPUTS, LOG, METRICS = "config.json", "inputs.json", "log.txt", "metrics.json"
 RELEVANCE, MASKS, CHECKPOINT, ENSEMBLE = "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "ensemble"
-FORMATS = "formats"
+FORMATS, EVIDENCE, REPORT = "formats", "evidence.safetensors", "report.html"
 RESULTS = (RELEVANCE, MASKS, CHECKPOINT, METRICS, ENSEMBLE)
 
 FIXED_BY = {
@@ -143,6 +144,11 @@ class RunFolder:
         """Where the figures are."""
         return self.path / METRICS
 
+    @property
+    def report(self) -> Path:
+        """Where the report is; its figures and their data are beside it, in a folder `report`."""
+        return self.path / REPORT
+
     def config(self) -> RunConfig:
         """Reads the settings of the run."""
         values = _read_json(self.config_file)
@@ -188,6 +194,15 @@ class RunFolder:
         settings = {**to_dict(config), **other}
         same = all({**row.get("settings", {}), **other} == settings for row in metrics.values())
         return metrics if same else None
+
+    def save_evidence(self, evidence: Evidence) -> None:
+        """Keeps what the figures of the report are drawn from."""
+        _write(self.path / EVIDENCE, evidence.tensors(), evidence.notes())
+
+    def evidence(self) -> Evidence | None:
+        """Returns what the figures of the report are drawn from; None where nothing was kept, as by older versions."""
+        found = _read(self.path / EVIDENCE)
+        return None if found is None else Evidence.of(*found)
 
     def _any(self, names: tuple[str, ...]) -> bool:
         return any((self.path / name).exists() for name in names)

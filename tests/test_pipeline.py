@@ -26,11 +26,12 @@ from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import ALGORITHMS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 
-FILES = {"config.json", "inputs.json", "log.txt", "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "metrics.json", "ensemble"}  # fmt: skip
+FILES = {"config.json", "inputs.json", "log.txt", "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "metrics.json", "evidence.safetensors", "ensemble"}  # fmt: skip
+EVALUATED = {"metrics.json", "evidence.safetensors", "ensemble"}
 LEFT_BY: dict[Stage, set[str]] = {
-    "score": FILES - {"masks.safetensors", "checkpoint.pt", "metrics.json", "ensemble"},
-    "search": FILES - {"checkpoint.pt", "metrics.json", "ensemble"},
-    "finetune": FILES - {"metrics.json", "ensemble"},
+    "score": FILES - EVALUATED - {"masks.safetensors", "checkpoint.pt"},
+    "search": FILES - EVALUATED - {"checkpoint.pt"},
+    "finetune": FILES - EVALUATED,
     "evaluate": FILES - {"ensemble"},
     "export": FILES,
 }

@@ -49,7 +49,7 @@ def test_they_come_back_from_their_parts() -> None:
 
 def test_parts_that_do_not_belong_together_are_refused() -> None:
     parts = answers_of(made_up(3, 5, 4)).tensors()
-    with pytest.raises(SubnetSearchError, match="found the parts .* expected"):
+    with pytest.raises(SubnetSearchError, match=r"found the parts .* expected"):
         from_tensors({name: part for name, part in parts.items() if name != "votes"})
     for name, part in parts.items():
         with pytest.raises(SubnetSearchError, match="do not belong together"):
