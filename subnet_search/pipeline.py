@@ -14,8 +14,7 @@ from torch import Tensor
 
 from subnet_search.backbones import Backbone
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
-from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, predict_dataset, result_row
-from subnet_search.evaluate.classification import negative_log_likelihood
+from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, result_row
 from subnet_search.evidence import evidence_of
 from subnet_search.export import export_ensemble
 from subnet_search.files import write_json
@@ -189,7 +188,10 @@ def search(
         precision=config.finetune.precision,
     )
     scores = None if relevance is None else relevance.scores
-    masks = search_masks(scores, graph.widths, quotas, config.seeded("search"), measure=measure)
+    settings = config.seeded("search")
+    masks = search_masks(
+        scores, graph.widths, quotas, settings, measure=lambda masks: measure(replace(masks, depth=depth or {}))
+    )
     return replace(masks, depth=depth or {})
 
 
