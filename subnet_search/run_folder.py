@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from subnet_search.backbones import Backbone
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evidence import Evidence
-from subnet_search.files import write_bytes, write_json
+from subnet_search.files import write_json
 from subnet_search.masks import MaskSet
+from subnet_search.records import read_masks, read_record, write_masks, write_record
 from subnet_search.relevance import Relevance
 from subnet_search.settings import RunConfig, from_dict, to_dict
 
@@ -164,26 +163,20 @@ class RunFolder:
             "samples": relevance.samples,
             "seconds": relevance.seconds,
         }
-        _write(self.path / RELEVANCE, dict(relevance.scores), notes)
+        write_record(self.path / RELEVANCE, relevance.scores, notes)
 
     def relevance(self) -> Relevance | None:
         """Returns the scores, or None where they have not been computed."""
-        found = _read(self.path / RELEVANCE)
+        found = read_record(self.path / RELEVANCE)
         return None if found is None else Relevance(found[0], **found[1])
 
     def save_masks(self, masks: MaskSet) -> None:
         """Keeps the masks."""
-        depth = {name: kept.tolist() for name, kept in masks.depth.items()}
-        notes = {"algorithm": masks.algorithm, "seed": masks.seed, "notes": dict(masks.notes), "depth": depth}
-        _write(self.path / MASKS, dict(masks.masks), notes)
+        write_masks(self.path / MASKS, masks)
 
     def masks(self) -> MaskSet | None:
         """Returns the masks, or None where the search has not been run."""
-        found = _read(self.path / MASKS)
-        if found is None:
-            return None
-        depth = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in found[1].pop("depth").items()}
-        return MaskSet(found[0], **found[1], depth=depth)
+        return read_masks(self.path / MASKS)
 
     def metrics(self, config: RunConfig) -> dict[str, Any] | None:
         """Returns the figures, or None where there are none for these settings."""
@@ -197,11 +190,11 @@ class RunFolder:
 
     def save_evidence(self, evidence: Evidence) -> None:
         """Keeps what the figures of the report are drawn from."""
-        _write(self.path / EVIDENCE, evidence.tensors(), evidence.notes())
+        write_record(self.path / EVIDENCE, evidence.tensors(), evidence.notes())
 
     def evidence(self) -> Evidence | None:
         """Returns what the figures of the report are drawn from; None where nothing was kept, as by older versions."""
-        found = _read(self.path / EVIDENCE)
+        found = read_record(self.path / EVIDENCE)
         return None if found is None else Evidence.of(*found)
 
     def _any(self, names: tuple[str, ...]) -> bool:
@@ -235,22 +228,6 @@ def fingerprints(backbone: Backbone, labels: torch.Tensor) -> dict[str, str]:
         network.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     images = hashlib.sha256(labels.cpu().contiguous().numpy().data)
     return {"network": network.hexdigest(), "training set": images.hexdigest()}
-
-
-def _write(path: Path, tensors: dict[str, torch.Tensor], notes: dict[str, Any]) -> None:
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, {"notes": json.dumps(notes)}))
-
-
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            notes: dict[str, Any] = json.loads(file.metadata()["notes"])
-            return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
-        raise SubnetSearchError(f"{path} is damaged ({problem}); delete it, and the stage is run again") from problem
 
 
 def _read_json(path: Path) -> dict[str, Any]:

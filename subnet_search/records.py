@@ -1,0 +1,59 @@
+"""What a stage keeps in the folder of a run: tensors with notes beside them, in a safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from subnet_search.errors import SubnetSearchError
+from subnet_search.files import write_bytes
+from subnet_search.masks import MaskSet
+
+
+def write_record(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+    """Writes tensors and notes (plain JSON values), whole or not at all."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(contiguous, {"notes": json.dumps(notes)}))
+
+
+def read_record(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Reads what `write_record` wrote; None where there is no file.
+
+    Raises:
+        SubnetSearchError: where the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            notes: dict[str, Any] = json.loads(file.metadata()["notes"])
+            return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
+        raise SubnetSearchError(f"{path} is damaged ({problem}); delete it, and the stage is run again") from problem
+
+
+def write_masks(path: Path, masks: MaskSet) -> None:
+    """Keeps masks with all that is known of them."""
+    depth = {name: kept.tolist() for name, kept in masks.depth.items()}
+    notes = {"algorithm": masks.algorithm, "seed": masks.seed, "notes": dict(masks.notes), "depth": depth}
+    write_record(path, masks.masks, notes)
+
+
+def read_masks(path: Path) -> MaskSet | None:
+    """Reads what `write_masks` wrote; None where there is no file.
+
+    Raises:
+        SubnetSearchError: where the file is damaged.
+    """
+    found = read_record(path)
+    if found is None:
+        return None
+    depth = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in found[1].pop("depth").items()}
+    return MaskSet(found[0], **found[1], depth=depth)
