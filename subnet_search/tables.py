@@ -47,22 +47,40 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     Args:
         metrics: `{"dense": row, "ensemble": row}` as in `metrics.json`.
     """
-    dense, ensemble = metrics["dense"]["metrics"], metrics["ensemble"]["metrics"]
     title = escape(f"{metrics['dense']['backbone']} on {metrics['dense']['data']}")
     table = Table(title=title, title_justify="left")
     table.add_column("figure")
     for column in ("dense", f"ensemble of {metrics['ensemble']['members']}"):
         table.add_column(column, justify="right")
+    for title, values, best in metrics_rows(metrics):
+        cells = (f"[bold]{in_words(value)}" if k == best else in_words(value) for k, value in enumerate(values))
+        table.add_row(escape(title), *cells)
+    return table
+
+
+def metrics_rows(
+    metrics: Mapping[str, Any],
+) -> list[tuple[str, tuple[float | None, float | None], int | None]]:
+    """Lists the figures of the dense network and the ensemble.
+
+    Args:
+        metrics: `{"dense": row, "ensemble": row}` as in `metrics.json`.
+
+    Returns:
+        Name, the figures of both, and which is better, 0 or 1; None where neither is. What both lack is not there.
+    """
+    dense, ensemble = metrics["dense"]["metrics"], metrics["ensemble"]["metrics"]
     ood = [(_ood_title(key), key, "higher") for key in dense if key.startswith("ood/") and "/AUROC/" in key]
+    found: list[tuple[str, tuple[float | None, float | None], int | None]] = []
     for title, key, better in (*_ROWS, *ood):
-        values = (dense.get(key), ensemble.get(key))
-        if values == (None, None):
+        first, second = dense.get(key), ensemble.get(key)
+        if first is None and second is None:
             continue
         best = None
-        if better and None not in values and values[0] != values[1]:
-            best = max(values) if better == "higher" else min(values)
-        table.add_row(escape(title), *(_styled(value, value is not None and value == best) for value in values))
-    return table
+        if better and first is not None and second is not None and first != second:
+            best = int((second > first) == (better == "higher"))
+        found.append((title, (first, second), best))
+    return found
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -> Table:
@@ -175,11 +193,11 @@ def _ood_title(key: str) -> str:
     return f"OOD {name}, AUROC by {words.get(criterion, criterion)}"
 
 
-def _styled(value: float | None, bold: bool) -> str:
+def in_words(value: float | None) -> str:
+    """Writes a figure: whole numbers whole, small ones with four decimals, and a dash where there is none."""
     if value is None:
         return "–"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-    return f"[bold]{text}" if bold else text
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _three_digits(value: float, decimals: int = 3) -> str:

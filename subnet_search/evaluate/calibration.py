@@ -58,12 +58,19 @@ def confidence_bins(
     """
     check(probabilities, labels)
     top, predicted = probabilities.double().max(dim=1)
-    inside = top.clamp(0.0, 1.0).cpu().numpy()  # rounding may leave [0, 1], outside of which nothing is counted
-    right = (predicted == labels).cpu().numpy()
+    return bins_of(top, predicted == labels, bins)
+
+
+def bins_of(
+    confidence: Tensor, right: Tensor, bins: int = BINS
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Sorts samples as `confidence_bins` does, of which only the confidence, `[sample]`, and whether they are right is known."""
+    inside = confidence.double().clamp(0.0, 1.0).cpu().numpy()  # rounding may leave [0, 1], where nothing is counted
+    hit = right.cpu().numpy()
     samples, _ = np.histogram(inside, bins, (0.0, 1.0))
-    confidence, _ = np.histogram(inside, bins, (0.0, 1.0), weights=inside)
-    hits, _ = np.histogram(inside[right], bins, (0.0, 1.0))
-    return samples, confidence, hits
+    total, _ = np.histogram(inside, bins, (0.0, 1.0), weights=inside)
+    hits, _ = np.histogram(inside[hit], bins, (0.0, 1.0))
+    return samples, total, hits
 
 
 def scale(probabilities: Tensor, temperature: float) -> Tensor:

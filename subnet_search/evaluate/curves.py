@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from subnet_search.ensemble.uncertainty import decompose
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate.calibration import confidence_bins
+from subnet_search.evaluate.answers import Answers
+from subnet_search.evaluate.calibration import bins_of
 from subnet_search.evaluate.classification import check
 from subnet_search.evaluate.outputs import Outputs
 from subnet_search.evaluate.selective import expected_risks
@@ -42,7 +44,7 @@ class RiskCoverage:
     risk: list[float]
 
 
-def reliability(outputs: Outputs) -> Reliability:
+def reliability(outputs: Outputs | Answers) -> Reliability:
     """Draws the averaged probabilities against the truth, in the 15 bins of `cal/ECE`.
 
     The mean of |accuracy − confidence|, weighted with the counts, is the ECE.
@@ -56,8 +58,8 @@ def reliability(outputs: Outputs) -> Reliability:
     Raises:
         SubnetSearchError: where there are no samples or a label is outside the classes.
     """
-    bins = confidence_bins(decompose(outputs.member_probabilities).probabilities, outputs.labels)
-    samples, confidence, right = (part.tolist() for part in bins)
+    certainty, errors = _confidence(outputs)
+    samples, confidence, right = (part.tolist() for part in bins_of(certainty, ~errors))
     return Reliability(
         count=samples,
         confidence=[total / n if n else None for total, n in zip(confidence, samples, strict=True)],
@@ -65,7 +67,7 @@ def reliability(outputs: Outputs) -> Reliability:
     )
 
 
-def risk_coverage(outputs: Outputs, points: int = 50) -> RiskCoverage:
+def risk_coverage(outputs: Outputs | Answers, points: int = 50) -> RiskCoverage:
     """Draws the error rate of the averaged probabilities against the share of samples that are not refused.
 
     Confidence is the largest mean probability, as in `sc/AURC`, and ties are treated as there; with at least as many
@@ -83,10 +85,17 @@ def risk_coverage(outputs: Outputs, points: int = 50) -> RiskCoverage:
     """
     if points < 1:
         raise SubnetSearchError(f"risk-coverage curve: points is {points}, expected at least 1")
-    probabilities = decompose(outputs.member_probabilities).probabilities
-    check(probabilities, outputs.labels)
-    confidence, predicted = probabilities.max(dim=1)
-    risks = expected_risks(confidence, predicted != outputs.labels)
+    risks = expected_risks(*_confidence(outputs))
     samples = len(risks)
     accepted = np.unique(-(-np.arange(1, points + 1) * samples // points))  # rounded up, in integers
     return RiskCoverage((accepted / samples).tolist(), risks[accepted - 1].tolist())
+
+
+def _confidence(outputs: Outputs | Answers) -> tuple[Tensor, Tensor]:
+    """Probability of the predicted class, `[sample]`, and whether it is wrong, bool `[sample]`."""
+    if isinstance(outputs, Answers):
+        return outputs.confidence, outputs.errors
+    probabilities = decompose(outputs.member_probabilities).probabilities
+    check(probabilities, outputs.labels)
+    confidence, predicted = probabilities.max(dim=1)
+    return confidence, predicted != outputs.labels

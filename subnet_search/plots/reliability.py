@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from subnet_search.plots.curves import Curves, curves_of, pooled_bins
+from subnet_search.plots.curves import Array, Curves, curves_of, pooled_bins
 from subnet_search.plots.page import (
     FAINT,
     INK,
@@ -81,7 +81,7 @@ def reliability(rows: Rows, curves: Curves, missing: Mapping[str, str] | None = 
             low = top - sum(heads[: row + 1]) - (row + 1) * PANEL - row * GAP
             axes = axes_at(page, LEFT + column * (PANEL + GAP), low, PANEL, PANEL)
             axes.set_label(method.name)
-            _panel(axes, method, own[method.name], highest)
+            panel(axes, pooled_bins(own[method.name]), method.family.color, highest)
             axes.text(0, 1 + 0.08 / PANEL, _error(method), transform=axes.transAxes, size=SMALL, color=INK, gid="ECE")
             axes.set_title("\n".join(names), loc="left", color=method.family.ink, pad=6 + LINE * 72, size=SMALL)
             axes.tick_params(labelleft=column == 0, labelbottom=k + COLUMNS >= len(drawn), length=2)
@@ -92,8 +92,16 @@ def reliability(rows: Rows, curves: Curves, missing: Mapping[str, str] | None = 
     return page
 
 
-def _panel(axes: Axes, method: Method, curves: Curves, highest: float) -> None:
-    count, confidence, accuracy = pooled_bins(curves)
+def panel(axes: Axes, bins: tuple[Array, Array, Array], color: str, highest: float) -> None:
+    """Draws a reliability diagram.
+
+    Args:
+        axes: Where.
+        bins: Number of samples, mean confidence and accuracy of each bin, `[bin]`, NaN where a bin is empty.
+        color: Colour of the dots.
+        highest: Share of the samples that the highest bar of all diagrams stands for.
+    """
+    count, confidence, accuracy = bins
     edges = np.linspace(0, 1, len(count) + 1)
     axes.bar(
         edges[:-1],
@@ -108,7 +116,6 @@ def _panel(axes: Axes, method: Method, curves: Curves, highest: float) -> None:
     )
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5, label="calibrated")
     known = count > 0
-    color = method.family.color
     many = count >= FEW
     axes.plot(confidence[many], accuracy[many], color=color, linewidth=1.1, zorder=2, label="many")
     axes.scatter(
