@@ -16,6 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,8 @@ from subnet_search.data import ArrayDataset, load_data, split
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
-from subnet_search.search import BudgetConfig
+from subnet_search.pipeline import RunResult
+from subnet_search.search import BudgetConfig, shuffled
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 from subnet_search.tables import spread
 
@@ -46,7 +48,9 @@ IDEAS: Mapping[str, Mapping[str, Any]] = {
     "flow-bagging": {"finetune.bagging": True},
     "flow-distill": {"finetune.distill": 0.5},
 }
-"""Name → settings of the run, with dots, that differ from its defaults."""
+"""Name → settings of the run, with dots, that differ from its defaults. `IDEA-shuffled` is the shuffled twin of an idea."""
+
+SHUFFLED = "-shuffled"
 
 SETTINGS = {"short": (25_000, 4), "long": (45_000, 12)}
 """Name → training images, epochs."""
@@ -61,7 +65,7 @@ class Grid:
     """The cells.
 
     Attributes:
-        ideas: Names in `IDEAS`.
+        ideas: Names in `IDEAS`, each with `-shuffled` for its shuffled twin.
         setting: `short` (25,000 images, 4 epochs) or `long` (45,000 images, 12 epochs).
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds; all ideas have their first seed first.
@@ -92,7 +96,7 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),
         evaluate=EvaluateConfig(precision="auto"),
     )
-    for name, value in IDEAS[idea].items():
+    for name, value in IDEAS[idea.removesuffix(SHUFFLED)].items():
         config = _with(config, name, value)
     return config
 
@@ -129,14 +133,24 @@ def main(grid: Grid) -> None:
                     continue
                 console.print(f"{grid.backbone} {idea} budget {budget} seed {seed}, {grid.setting}")
                 with Progress(console=console) as progress:
-                    result = subnet_search.run(
-                        config, until="evaluate", backbone=backbone, splits=splits, progress=progress
-                    )
+                    job = partial(subnet_search.run, config, backbone=backbone, splits=splits, progress=progress)
+                    if idea.endswith(SHUFFLED):
+                        _shuffle(job(until="search"), seed)
+                    result = job(until="evaluate")
                 for name, row in result.metrics.items():
                     if name == "ensemble" or not _done(grid, "dense", config):
                         plain = json.loads(json.dumps(row).replace(str(RUNS) + "/", ""))
                         label = idea if name == "ensemble" else "dense"
-                        rows.append("lab", {**plain, "method": label, "seed": seed, "on": _on(grid)})
+                        rows.append(
+                            "lab", {**plain, "method": label, "settings": {**plain["settings"], "on": _on(grid)}}
+                        )
+
+
+def _shuffle(result: RunResult, seed: int) -> None:
+    """Puts the shuffled twin of the masks in their place, before anything is trained."""
+    assert result.masks is not None
+    if not result.masks.algorithm.endswith("+shuffled"):
+        result.folder.save_masks(shuffled(result.masks, seed))
 
 
 def _on(grid: Grid) -> str:
@@ -146,7 +160,7 @@ def _on(grid: Grid) -> str:
 def _done(grid: Grid, idea: str, config: RunConfig) -> bool:
     wanted = (grid.backbone, idea, _on(grid)) + (() if idea == "dense" else _cell(config))
     found = (
-        (row["backbone"], row["method"], row["on"]) + (() if idea == "dense" else _row_cell(row))
+        (row["backbone"], row["method"], row["settings"]["on"]) + (() if idea == "dense" else _row_cell(row))
         for row in rows.read("lab")
     )
     return wanted in found
@@ -181,10 +195,10 @@ def table() -> str:
     dense: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows.read("lab"):
         if row["method"] == "dense":
-            dense[(row["backbone"], row["on"])] = row["metrics"]
+            dense[(row["backbone"], row["settings"]["on"])] = row["metrics"]
         else:
             images = int(row["data"].rpartition(":")[2])
-            key = (row["backbone"], row["on"], row["budget"], images * row["epochs"])
+            key = (row["backbone"], row["settings"]["on"], row["budget"], images * row["epochs"])
             cells[key][row["method"]].append(row["metrics"])
     titles = ("network", "on", "budget", "samples", "idea", *(title for title, *_ in FIGURES), "n")
     lines = [_line(titles), _line(["---"] * len(titles))]

@@ -1,4 +1,4 @@
-"""The tables of `benchmarks/README.md` and the figures of `results/compare`, made from the rows; a test checks the tables.
+"""The tables of the benchmarks' pages and the figures of `results/compare`, made from the rows; a test checks the tables.
 
 python -m benchmarks.tables
 """
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import latency, rows, singe
+from benchmarks import lab, latency, rows, singe
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
 from subnet_search.compare import settings_digest
 from subnet_search.files import write_text
 from subnet_search.plots import draw_comparison
 from subnet_search.tables import mean_of, spread
 
-README = Path(__file__).parent / "README.md"
+PAGES = (Path(__file__).parent / "README.md", Path(__file__).parent / "search" / "README.md")
 
 FIGURES = (
     ("Acc %", "cls/Acc", 100, 2),
@@ -159,6 +159,7 @@ TABLES = {
     "main_job": main_job,
     "relevance": relevance,
     "throughput": throughput,
+    "lab": lab.table,
 }
 
 
@@ -190,5 +191,6 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
-    write_text(README, rendered(README.read_text()))
+    for page in PAGES:
+        write_text(page, rendered(page.read_text()))
     draw()
