@@ -1,0 +1,138 @@
+"""What all trials of a worker have in common: network, images, and what was computed before."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from accelerate import Accelerator
+from rich.progress import Progress
+from torch import nn
+
+from subnet_search.backbones import Backbone
+from subnet_search.data import labels_of, load_data
+from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate import evaluate
+from subnet_search.groups import GroupGraph, find_groups
+from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
+from subnet_search.run_folder import fingerprints
+from subnet_search.tune.cache import Cache, fingerprint
+from subnet_search.tune.config import TuneConfig
+from subnet_search.tune.space import Dimension, dimensions
+
+
+@dataclass(frozen=True)
+class TuneSetup:
+    """What all trials of a worker have in common.
+
+    Attributes:
+        config: Settings of the study.
+        backbone: The trained network, on the device of the worker.
+        graph: Its channel groups.
+        splits: Training and validation images; `ood` holds nothing but the set to choose by. There are no test images.
+        accelerator: Device of the worker.
+        progress: Bar to report to.
+    """
+
+    config: TuneConfig
+    backbone: Backbone
+    graph: GroupGraph
+    splits: Splits
+    accelerator: Accelerator
+    progress: Progress | None = None
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """What tells network and images from others: a digest for each."""
+        images = {"train": self.splits.train, "validation": self.splits.validation}
+        images |= {f"ood/{name}": found for name, found in self.splits.ood.items()}
+        card = str(sorted(self.backbone.card.to_dict().items()))
+        network = fingerprints(self.backbone, labels_of(self.splits.validation))["network"]
+        return {"network": network, "card": card, **{name: fingerprint(found) for name, found in images.items()}}
+
+    @cached_property
+    def cache(self) -> Cache:
+        """What trials have computed before, on a device of this kind."""
+        return Cache(self.config.out / "cache", {**self.inputs, "device": self.accelerator.device.type})
+
+    @cached_property
+    def space(self) -> tuple[Dimension, ...]:
+        """What is searched."""
+        return dimensions(self.config.space, self.config.run(), self.graph)
+
+    @property
+    def ood(self) -> str:
+        """Name of the OOD set to choose by; empty where there is none."""
+        return next(iter(self.splits.ood), "")
+
+    @property
+    def evaluated(self) -> dict[str, Any]:
+        """The settings that decide figures, beside the network."""
+        return {"precision": self.config.evaluate.precision, "ood": list(self.splits.ood)}
+
+    def dense_figures(self) -> dict[str, Any]:
+        """Returns the figures of the dense network on the validation images."""
+        return self.cache.figures({"dense": self.evaluated}, lambda: self.figures(self.backbone.model))
+
+    def figures(self, network: nn.Module) -> dict[str, Any]:
+        """Returns the figures of the dense network or an ensemble on the validation images."""
+        ensemble = network if isinstance(network, SubnetEnsemble) else None
+        return evaluate(
+            network,
+            card=self.backbone.card,
+            test=self.splits.validation,
+            ood=self.splits.ood,
+            config=dataclasses.replace(self.config.evaluate, latency_repeats=0, shift_samples=0),
+            macs=ensemble.macs() if ensemble else self.graph.dense_macs,
+            dense_macs=self.graph.dense_macs,
+            iou=ensemble.masks.mean_iou() if ensemble else None,
+            progress=self.progress,
+        )
+
+
+def open_setup(
+    config: TuneConfig,
+    backbone: Backbone | None = None,
+    splits: Splits | None = None,
+    accelerator: Accelerator | None = None,
+    progress: Progress | None = None,
+) -> TuneSetup:
+    """Loads network and images, and finds the network's groups.
+
+    Args:
+        config: Settings of the study.
+        backbone: A network of the caller's own, instead of the one that `config.network` names.
+        splits: Images of the caller's own; test images are not touched, of the OOD sets the one that
+            `config.choose_ood` names is taken.
+        accelerator: Device; by default accelerate's own choice.
+        progress: Bar to report to.
+
+    Raises:
+        SubnetSearchError: where network or images are wrong, or there are several processes, which would all run the
+            same trial.
+    """
+    accelerator = accelerator or Accelerator()
+    if accelerator.num_processes > 1:
+        raise SubnetSearchError(
+            f"a study was started on {accelerator.num_processes} processes of one training; start it once, with --workers {accelerator.num_processes}"
+        )
+    backbone = backbone or open_backbone(config.network)
+    name, _, source = (config.choose_ood or "").partition("=")
+    if splits is None:
+        chosen = (config.choose_ood,) if config.choose_ood else ()
+        splits = open_splits(dataclasses.replace(config.images, test=None, ood=chosen), backbone.card)
+    elif source:
+        ood = load_data(source, backbone.card, resize=config.images.resize, labelled=False)
+        splits = dataclasses.replace(splits, ood={name: ood})
+    elif name and name not in splits.ood:
+        raise SubnetSearchError(f"choose_ood is {name!r}, expected NAME=SOURCE or one of {', '.join(splits.ood)}")
+    else:
+        splits = dataclasses.replace(splits, ood={name: splits.ood[name]} if name else {})
+    splits = dataclasses.replace(splits, test=None)
+    check_splits(splits, backbone.card)
+    graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
+    backbone.model.to(accelerator.device)
+    return TuneSetup(config, backbone, graph, splits, accelerator, progress)

@@ -1,0 +1,223 @@
+"""What a study searches, and how a choice of the sampler becomes the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any
+
+import tyro
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import Trial
+
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import GroupGraph
+from subnet_search.relevance import Criterion
+from subnet_search.search import SCORE_DRIVEN, SearchConfig
+from subnet_search.search.config import Algorithm
+from subnet_search.settings import JobConfig, RunConfig
+
+Params = Mapping[str, Any]
+
+CONTROL: Algorithm = "random"
+"""The strongest masks that are not searched: balanced random ones, at the same cost."""
+
+STAGES: Mapping[str, tuple[str | None, str]] = {
+    "members": (None, "members"),
+    "budget": ("budget", "budget"),
+    "depth": ("budget", "depth"),
+    "algorithm": ("search", "algorithm"),
+    "lambda_overlap": ("search", "lambda_overlap"),
+    "lambda_corr": ("search", "lambda_corr"),
+    "criterion": ("relevance", "criterion"),
+    "epochs": ("finetune", "epochs"),
+    "distill": ("finetune", "distill"),
+    "bagging": ("finetune", "bagging"),
+}
+"""What can be searched → stage and name of the setting."""
+
+if "lambda_corr" not in {field.name for field in fields(SearchConfig)}:
+    STAGES = {name: place for name, place in STAGES.items() if name != "lambda_corr"}
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """What is searched, and how far. A range is widened to hold the job's own setting.
+
+    Attributes:
+        names: Some of `members`, `budget`, `depth`, `algorithm`, `lambda_overlap`, `criterion`, `epochs`, `distill`,
+            `bagging`; the others stay as the job says.
+        members: Fewest and most members.
+        budget: Smallest and largest budget, searched on a logarithmic scale.
+        lambda_overlap: Smallest and largest weight of the overlap, on a logarithmic scale; for `flow` alone.
+        lambda_corr: The same of the correlation, for searches by scores.
+        algorithm: Search algorithms and controls.
+        criterion: Criteria of relevance; for searches by scores.
+        epochs: Fewest and most epochs of the fine-tuning; None goes from a quarter of the job's to all of them.
+        distill: Smallest and largest share of distillation.
+
+    Raises:
+        SubnetSearchError: where a range is empty, or a name is unknown.
+    """
+
+    names: tuple[str, ...] = tuple(STAGES)
+    members: tuple[int, int] = (2, 8)
+    budget: tuple[float, float] = (0.5, 4.0)
+    lambda_overlap: tuple[float, float] = (0.03, 30.0)
+    lambda_corr: tuple[float, float] = (0.03, 30.0)
+    algorithm: tuple[Algorithm, ...] = ("flow", "draft", "core", "antirandom", "random")
+    criterion: tuple[Criterion, ...] = ("ig", "fisher", "taylor", "magnitude")
+    epochs: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="INT INT")] = None
+    distill: tuple[float, float] = (0.0, 0.9)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.names if name not in STAGES]
+        if unknown or not self.names or len(set(self.names)) < len(self.names):
+            raise SubnetSearchError(f"space.names are {self.names}, expected different ones of {', '.join(STAGES)}")
+        for name, least in (
+            ("members", 2),
+            ("budget", 1e-9),
+            ("lambda_overlap", 0),
+            ("lambda_corr", 0),
+            ("epochs", 0),
+            ("distill", 0),
+        ):
+            ends = getattr(self, name)
+            if ends is not None and not least <= ends[0] <= ends[1]:
+                raise SubnetSearchError(
+                    f"space.{name} is {ends}, expected the smallest and the largest value, from {least:g}"
+                )
+        for name in ("algorithm", "criterion"):
+            if not getattr(self, name):
+                raise SubnetSearchError(f"space.{name} is empty, expected at least one; or take it out of space.names")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A setting that is searched.
+
+    Attributes:
+        name: Its name.
+        distribution: Its values, as Optuna describes them.
+        own: The job's own value.
+        asked: Whether it matters, given the settings so far: one that nothing depends on would only mislead.
+    """
+
+    name: str
+    distribution: BaseDistribution
+    own: Any
+    asked: Callable[[RunConfig], bool]
+
+
+def check_space(space: SpaceConfig, job: JobConfig) -> None:
+    """Refuses a budget that is searched where the job is given as a kept share of channels.
+
+    Raises:
+        SubnetSearchError: in that case, or where both would decide what is kept.
+    """
+    if job.budget.budget is None and {"budget", "depth"} & set(space.names):
+        raise SubnetSearchError(
+            "a study that searches budget or depth needs the job's own budget in MACs, got a kept share of channels; give --budget instead of --keep, or take both out of space.names"
+        )
+
+
+def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[Dimension, ...]:
+    """Returns what is searched, in the order in which it is asked for.
+
+    What the network cannot have is left out: more members than its narrowest group has channels, blocks to leave out
+    where it has none, bootstraps where members are decorrelated.
+
+    Args:
+        space: What is searched.
+        run: The job's own settings.
+        graph: The network's channel groups.
+    """
+    narrowest = min((group.width for group in graph.groups), default=2)
+    epochs = space.epochs or (max(1, run.finetune.epochs // 4), run.finetune.epochs)
+    ranges: dict[str, BaseDistribution] = {
+        "members": _integers(space.members[0], min(space.members[1], narrowest), run.members),
+        "budget": _numbers(*space.budget, run.budget.budget, log=True),
+        "depth": CategoricalDistribution((False, True)),
+        "algorithm": _words(space.algorithm, run.search.algorithm, CONTROL),
+        "lambda_overlap": _numbers(*space.lambda_overlap, run.search.lambda_overlap, log=True),
+        "lambda_corr": _numbers(*space.lambda_corr, getattr(run.search, "lambda_corr", 0.0), log=True),
+        "criterion": _words(space.criterion, run.relevance.criterion),
+        "epochs": _integers(*epochs, run.finetune.epochs),
+        "distill": _numbers(*space.distill, run.finetune.distill),
+        "bagging": CategoricalDistribution((False, True)),
+    }
+    asked: dict[str, Callable[[RunConfig], bool]] = {
+        "depth": lambda _: bool(graph.branches),
+        "lambda_overlap": lambda chosen: chosen.search.algorithm == "flow",
+        "lambda_corr": lambda chosen: chosen.search.algorithm in SCORE_DRIVEN,
+        "criterion": lambda chosen: chosen.search.algorithm in SCORE_DRIVEN - {"magnitude"},
+        "bagging": lambda chosen: chosen.finetune.decorrelate == 0,
+    }
+    order = [name for name in STAGES if name in space.names]
+    return tuple(
+        Dimension(name, ranges[name], _setting(run, name), asked.get(name, lambda _: True))
+        for name in sorted(order, key=lambda name: name != "algorithm")  # on which others depend
+    )
+
+
+def suggest(trial: Trial, space: tuple[Dimension, ...], run: RunConfig, role: str = "search") -> RunConfig:
+    """Asks the sampler for settings.
+
+    Args:
+        trial: The trial; what was enqueued with it is taken as it is.
+        space: What is searched.
+        run: The job's own settings.
+        role: `control` takes masks that are not searched, whether or not the algorithm is.
+
+    Returns:
+        The settings of the trial's run.
+    """
+    chosen = _with(run, "algorithm", CONTROL) if role == "control" else run
+    for dimension in space:
+        if dimension.asked(chosen):
+            chosen = _with(chosen, dimension.name, _ask(trial, dimension))
+    return chosen
+
+
+def enqueued(space: tuple[Dimension, ...], run: RunConfig, role: str) -> dict[str, Any]:
+    """Returns the parameters of a trial with the job's own settings (`default`) or with control masks (`control`)."""
+    chosen = _with(run, "algorithm", CONTROL) if role == "control" else run
+    return {d.name: _setting(chosen, d.name) for d in space if d.asked(chosen)}
+
+
+def _ask(trial: Trial, dimension: Dimension) -> Any:
+    match dimension.distribution:
+        case IntDistribution(low=low, high=high):
+            return trial.suggest_int(dimension.name, low, high)
+        case FloatDistribution(low=low, high=high, log=log):
+            return trial.suggest_float(dimension.name, low, high, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(dimension.name, choices)
+    raise AssertionError(dimension)
+
+
+def _setting(run: RunConfig, name: str) -> Any:
+    stage, setting = STAGES[name]
+    return getattr(run if stage is None else getattr(run, stage), setting)
+
+
+def _with(run: RunConfig, name: str, value: Any) -> RunConfig:
+    """Returns the settings with one of them changed."""
+    stage, setting = STAGES[name]
+    if stage is None:
+        return replace(run, **{setting: value})
+    return replace(run, **{stage: replace(getattr(run, stage), **{setting: value})})
+
+
+def _integers(low: int, high: int, own: int) -> IntDistribution:
+    return IntDistribution(min(low, own), max(high, own))
+
+
+def _numbers(low: float, high: float, own: float | None, log: bool = False) -> FloatDistribution:
+    """A range that holds the job's own value; one from 0 has no logarithm."""
+    low, high = (low, high) if own is None else (min(low, own), max(high, own))
+    return FloatDistribution(low, high, log=log and low > 0)
+
+
+def _words(given: tuple[str, ...], *own: str) -> CategoricalDistribution:
+    return CategoricalDistribution(tuple(dict.fromkeys((*given, *own))))
