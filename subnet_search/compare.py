@@ -183,8 +183,10 @@ def _cell(
     began = time.perf_counter()
     setup.backbone.model.to(accelerator.device)
     system = build(method, setup)
+    epochs = setup.run.finetune.epochs
     if system.origin == "scratch" and config.scratch_epochs is not None:
-        longer = (replace(phase, config=replace(phase.config, epochs=config.scratch_epochs)) for phase in system.phases)
+        epochs = config.scratch_epochs
+        longer = (replace(phase, config=replace(phase.config, epochs=epochs)) for phase in system.phases)
         system = replace(system, phases=tuple(longer))
     history = train(system, setup, config.out / CELLS / _cell_name(decisive, method, setup.run.seed), accelerator)
     predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
@@ -212,7 +214,7 @@ def _cell(
         seed=setup.run.seed,
         members=predictor.members,
         budget=system.budget,
-        epochs=sum(phase.config.epochs for phase in system.phases) if system.phases else None,
+        epochs=epochs if system.phases else None,
         samples_seen=history.samples_seen if system.phases else None,
         settings={**decisive, "origin": system.origin},
         metrics=metrics,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -13,12 +13,14 @@ from rich.progress import Progress
 from torch import Tensor
 
 from subnet_search.backbones import Backbone
+from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
+from subnet_search.entwined import Phase, gates, joined, progressive, scorer, train_phases
 from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, result_row
 from subnet_search.evidence import evidence_of
 from subnet_search.export import export_ensemble
 from subnet_search.files import write_json
-from subnet_search.finetune import History, finetune
+from subnet_search.finetune import FinetuneConfig, History, finetune
 from subnet_search.formats import write_formats
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
@@ -28,7 +30,7 @@ from subnet_search.provenance import device_name
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.report import write_run_report
 from subnet_search.run_folder import RunFolder, fingerprints
-from subnet_search.search import SCORE_DRIVEN, Quotas, allocate_quotas, depth_masks, search_masks
+from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas, allocate_quotas, depth_masks, search_masks
 from subnet_search.settings import RunConfig, to_dict
 
 log = logging.getLogger("subnet_search")
@@ -100,22 +102,37 @@ def run(
         wanted = scoring(config).criterion
         if relevance is not None and masks is None and relevance.criterion != wanted:
             relevance = None  # `score` was run for another search
-        if relevance is None and (until == "score" or (config.search.algorithm in SCORE_DRIVEN and masks is None)):
+        # masks that somebody has put in the place of those that came out of training are trained from the beginning
+        entwined = (config.search.algorithm if masks is None else masks.algorithm) in ENTWINED
+        needed = entwined or (config.search.algorithm in SCORE_DRIVEN and masks is None)
+        if relevance is None and (until == "score" or needed):
             relevance = score(backbone, graph, splits, quotas, config, progress)
             folder.save_relevance(relevance)
             log.info("scored by %s in %.1f s", relevance.criterion, relevance.seconds)
         if until == "score":
             return RunResult(folder)
 
-        if masks is None:
-            masks = search(backbone, graph, splits, relevance, quotas, config, depth)
-            folder.save_masks(masks)
-            log.info("searched by %s: mean IoU of the members %.3f", masks.algorithm, masks.mean_iou())
+        searching, training = joined([]), config.seeded("finetune")
+        if entwined:
+            assert relevance is not None
+            intact = replace(full_masks(graph.widths, config.members), depth=depth)
+            ensemble = SubnetEnsemble(backbone.model, graph, intact, backbone.card, config.ensemble)
+            *first, last = phases(backbone, graph, splits, relevance, quotas, config, progress)
+            searching, training = entwine(ensemble, first, backbone, splits, folder, accelerator, progress), last.config
+            if last.masks is not None:
+                ensemble.set_masks(masks or last.masks(ensemble))
+        else:
+            masks = masks or search(backbone, graph, splits, relevance, quotas, config, depth)
+            ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
+        if folder.masks() is None:
+            folder.save_masks(ensemble.masks)
+            log.info("searched by %s: mean IoU of the members %.3f", ensemble.algorithm, ensemble.masks.mean_iou())
+        masks = ensemble.masks
         if until == "search":
             return RunResult(folder, masks)
 
-        ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
-        history = train(ensemble, backbone, splits, config, folder, accelerator, progress)
+        fine = train(ensemble, training, backbone, splits, config, folder, accelerator, progress)
+        history = joined([searching, fine])
         log.info("fine-tuned on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
         if until == "finetune":
             return RunResult(folder, masks, ensemble)
@@ -159,8 +176,13 @@ def score(
     """Scores the channels of the intact network for each member, on the member's own images."""
     settings = scoring(config)
     intact = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
-    thinned = [name for name, widths in quotas.items() if min(widths) < graph[name].width]
+    thinned = _thinned(graph, quotas)
     return score_relevance(intact, splits.train, settings, groups=thinned, dense=backbone.model, progress=progress)
+
+
+def _thinned(graph: GroupGraph, quotas: Quotas) -> list[str]:
+    """The groups that some member does not keep whole."""
+    return [name for name, widths in quotas.items() if min(widths) < graph[name].width]
 
 
 def scoring(config: RunConfig) -> RelevanceConfig:
@@ -195,8 +217,60 @@ def search(
     return replace(masks, depth=depth or {})
 
 
+def phases(
+    backbone: Backbone,
+    graph: GroupGraph,
+    splits: Splits,
+    relevance: Relevance,
+    quotas: Quotas,
+    config: RunConfig,
+    progress: Progress | None = None,
+) -> tuple[Phase, ...]:
+    """Plans the training of an intact ensemble for a search that trains; the last phase is for the finished masks.
+
+    Args:
+        backbone: The trained network.
+        graph: Its channel groups.
+        splits: The images.
+        relevance: Scores of the intact network.
+        quotas: Group → how many channels each member keeps in the end.
+        config: Settings of the run.
+        progress: Bar to report to.
+    """
+    search, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
+    if search.algorithm == "gates":
+        return gates(graph.widths, quotas, search, training, images, relevance.scores, config.seed)
+    thinned = _thinned(graph, quotas)
+    score = scorer(splits.train, scoring(config), thinned, backbone.model, relevance.scores, progress)
+    return progressive(graph.widths, quotas, search, training, images, score, config.seed)
+
+
+def entwine(
+    ensemble: SubnetEnsemble,
+    phases: Sequence[Phase],
+    backbone: Backbone,
+    splits: Splits,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    progress: Progress | None = None,
+) -> History:
+    """Searches by training an intact ensemble in place, or takes up what is in the folder."""
+    history = train_phases(
+        ensemble,
+        phases,
+        splits.train,
+        folder.rounds,
+        teacher=backbone.model,
+        accelerator=accelerator,
+        progress=progress,
+    )
+    log.info("searched on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
+    return history
+
+
 def train(
     ensemble: SubnetEnsemble,
+    training: FinetuneConfig,
     backbone: Backbone,
     splits: Splits,
     config: RunConfig,
@@ -211,7 +285,7 @@ def train(
     return finetune(
         ensemble,
         splits.train,
-        config.seeded("finetune"),
+        training,
         teacher=backbone.model,
         checkpoint=folder.checkpoint,
         accelerator=accelerator,

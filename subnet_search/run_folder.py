@@ -29,14 +29,15 @@ REPEATABLE = ("images.test", "images.ood", "evaluate", "export")
 
 CONFIG, INPUTS, LOG, METRICS = "config.json", "inputs.json", "log.txt", "metrics.json"
 RELEVANCE, MASKS, CHECKPOINT, ENSEMBLE = "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "ensemble"
+ROUNDS = "rounds"
 FORMATS, EVIDENCE, REPORT = "formats", "evidence.safetensors", "report.html"
-RESULTS = (RELEVANCE, MASKS, CHECKPOINT, METRICS, ENSEMBLE)
+RESULTS = (RELEVANCE, ROUNDS, MASKS, CHECKPOINT, METRICS, ENSEMBLE)
 
 FIXED_BY = {
-    "relevance": (RELEVANCE, MASKS),
-    "search": (MASKS,),
-    "ensemble": (CHECKPOINT, METRICS, ENSEMBLE),
-    "finetune": (CHECKPOINT, METRICS, ENSEMBLE),
+    "relevance": (RELEVANCE, ROUNDS, MASKS),
+    "search": (ROUNDS, MASKS),
+    "ensemble": (ROUNDS, CHECKPOINT, METRICS, ENSEMBLE),
+    "finetune": (ROUNDS, CHECKPOINT, METRICS, ENSEMBLE),
 }
 """Stage → the results that its settings have gone into; those of other names have gone into all."""
 
@@ -124,6 +125,11 @@ class RunFolder:
         return self.path / CONFIG
 
     @property
+    def rounds(self) -> Path:
+        """Where a search that trains keeps the masks and checkpoints of its phases."""
+        return self.path / ROUNDS
+
+    @property
     def checkpoint(self) -> Path:
         """Where the fine-tuning keeps its state."""
         return self.path / CHECKPOINT
@@ -178,11 +184,13 @@ class RunFolder:
         """Returns the masks, or None where the search has not been run."""
         return read_masks(self.path / MASKS)
 
-    def metrics(self, config: RunConfig) -> dict[str, Any] | None:
-        """Returns the figures, or None where there are none for these settings."""
+    def metrics(self, config: RunConfig | None = None) -> dict[str, Any] | None:
+        """Returns the figures, or None where there are none (for these settings, where some are given)."""
         if not self.metrics_file.exists():
             return None
         metrics = _read_json(self.metrics_file)
+        if config is None:
+            return metrics
         other = {"out": None, "export": None}  # which do not change what was measured
         settings = {**to_dict(config), **other}
         same = all({**row.get("settings", {}), **other} == settings for row in metrics.values())

@@ -160,7 +160,8 @@ def test_every_algorithm_and_no_training_at_all(tmp_path, algorithm) -> None:
     assert result.metrics["ensemble"]["method"] == f"search+{algorithm}"
     assert result.metrics["ensemble"]["samples_seen"] == 0
     assert figures(result)["ensemble"]["cplx/MACsRatio"] <= 2.0
-    assert (config.out / "relevance.safetensors").exists() == (algorithm in ("flow", "draft", "core", "magnitude"))
+    scored = ("flow", "draft", "core", "magnitude", "progressive", "gates")
+    assert (config.out / "relevance.safetensors").exists() == (algorithm in scored)
 
 
 class Poison(Dataset):

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from subnet_search.baselines.rewired import RewiredEnsemble
 from subnet_search.baselines.scratch import untrained
-from subnet_search.baselines.system import Phase, Setup, System
+from subnet_search.baselines.system import Setup, System
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.entwined import Phase
 from subnet_search.masks import full_masks
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from subnet_search.baselines.independent import IndependentEnsemble
 from subnet_search.baselines.scratch import untrained
-from subnet_search.baselines.system import Phase, Setup, System
+from subnet_search.baselines.system import Setup, System
+from subnet_search.entwined import Phase
 
 
 def single(setup: Setup) -> System:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from subnet_search.baselines.sampled import SampledEnsemble
-from subnet_search.baselines.system import Phase, Setup, System
+from subnet_search.baselines.system import Setup, System
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
+from subnet_search.entwined import Phase
 from subnet_search.masks import full_masks
 
 

@@ -8,7 +8,8 @@ import torch
 
 from subnet_search.baselines.independent import IndependentEnsemble
 from subnet_search.baselines.scratch import untrained
-from subnet_search.baselines.system import Phase, Setup, System
+from subnet_search.baselines.system import Setup, System
+from subnet_search.entwined import Phase
 from subnet_search.groups import macs, slice_network
 
 

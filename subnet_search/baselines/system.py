@@ -10,10 +10,11 @@ from rich.progress import Progress
 
 from subnet_search.backbones import Backbone
 from subnet_search.ensemble import Predictor
+from subnet_search.entwined import Phase
 from subnet_search.errors import SubnetSearchError
-from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph
 from subnet_search.inputs import Splits
+from subnet_search.masks import MaskSet
 from subnet_search.settings import RunConfig
 
 Origin = Literal["backbone", "scratch"]
@@ -82,20 +83,6 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A part of a training.
-
-    Attributes:
-        config: Settings of the training loop.
-        before: What is done to the predictor first, such as cutting channels. It must depend on weights and settings
-            alone: after an interruption it is done again.
-    """
-
-    config: FinetuneConfig
-    before: Callable[[Predictor], None] | None = None
-
-
-@dataclass(frozen=True)
 class System:
     """An untrained predictor and how it is trained.
 
@@ -103,12 +90,17 @@ class System:
         predictor: The network of the system.
         phases: Its training, in order; none for a network that is used as it came.
         origin: Whether it starts from the trained backbone or from scratch, which cannot be compared at equal samples.
-        iou: Mean intersection over union of the members' masks; None where there are none.
         budget: MACs of the whole system / MACs of the dense network, where they were asked for.
+        masks: Gives the masks in which the members differ, final after the training; None where there are none.
     """
 
     predictor: Predictor
     phases: tuple[Phase, ...]
     origin: Origin = "backbone"
-    iou: float | None = None
     budget: float | None = None
+    masks: Callable[[], MaskSet] | None = None
+
+    @property
+    def iou(self) -> float | None:
+        """Mean intersection over union of the members' masks; None where there are none."""
+        return None if self.masks is None else self.masks().mean_iou()

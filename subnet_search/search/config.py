@@ -9,14 +9,29 @@ from typing import Literal, get_args
 from subnet_search.errors import SubnetSearchError
 
 Algorithm = Literal[
-    "flow", "draft", "core", "progressive", "gates", "random", "masksembles", "antirandom", "magnitude", "best-of-n"
+    "flow",
+    "draft",
+    "core",
+    "pairs",
+    "swap",
+    "progressive",
+    "gates",
+    "random",
+    "masksembles",
+    "antirandom",
+    "magnitude",
+    "best-of-n",
 ]
+Start = Literal["flow", "draft", "core", "pairs", "random", "masksembles", "antirandom", "magnitude", "best-of-n"]
 
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 """Names of all search algorithms and controls."""
 
-SCORE_DRIVEN: frozenset[Algorithm] = frozenset({"flow", "draft", "core", "magnitude"})
+SCORE_DRIVEN: frozenset[Algorithm] = frozenset({"flow", "draft", "core", "pairs", "swap", "magnitude"})
 """The algorithms that need a score for each member and channel; the others ignore scores."""
+
+MEASURING: frozenset[Algorithm] = frozenset({"swap", "best-of-n"})
+"""The algorithms that need a measure of mask sets."""
 
 ENTWINED: frozenset[Algorithm] = frozenset({"progressive", "gates"})
 """The algorithms that train while they search (`subnet_search.entwined`): they need scores too, and are no assignment of
@@ -29,21 +44,29 @@ class SearchConfig:
 
     Attributes:
         algorithm: `flow` (exact or with a certificate), `draft` (fair division), `core` (shared core, the rest
-            drafted), `progressive` (cut in rounds of scoring, cutting and training), `gates` (learned with the
+            drafted), `pairs` (complement pairs with equal shares of relevance), `swap` (local search on the measured
+            NLL of the ensemble without training), `progressive` (cut in rounds of scoring, cutting and training), `gates` (learned with the
             weights, starting from `flow`); controls: `random` (balanced), `masksembles`, `antirandom`, `magnitude`,
             `best-of-n`.
-        lambda_overlap: Weight of the pairwise overlap in the objective of `flow`, `progressive` and `gates`, at least
-            0. Scores have mean 1 in every group, so 1.0 lets two members that share o of C channels pay 2·o/C for one
-            more.
+        lambda_overlap: Weight of the pairwise overlap in the objective of `flow`, `pairs`, `progressive` and `gates`, and
+            in what `swap` proposes, at least 0. Scores have mean 1 in every group, so 1.0 lets two members that share
+            o of C channels pay 2·o/C for one more.
         core_share: `core`: share of the smallest quota that all members have in common, in [0, 1].
         candidates: `best-of-n`: number of balanced random mask sets that are measured, at least 1.
+        start: `swap`: the algorithm whose masks it starts from. From `pairs` and `antirandom` only partners trade, so
+            that complements stay complements.
+        swaps: `swap`: number of candidates that are measured, at least 0.
+        rescoring: `flow`, `draft`, `core`, `pairs`, and where `swap` starts from them: how often the channels are scored
+            again inside the members' masks, without training, and assigned anew by the mean of all scores; at least 0.
         rounds: `progressive`: how often channels are cut, at least 1; with 1 it is `flow`.
         train_share: `progressive`, `gates`: share of the epochs of the fine-tuning in which the masks come about, in
             [0, 1]; whole epochs, and the last one is always left to the finished masks.
         gate_rate: `gates`: how far a gate that is pulled the same way all the time moves, in widths of its group, at
             least 0; with 0 the masks stay those of `flow`.
-        gate_noise: `gates`: standard deviation of what is added to the gates in each step before they are ranked, so
-            that channels near the border come and go, in widths of their group, positive.
+        gate_noise: `gates`: scale of the logistic noise that is added to the gates before they are ranked, in widths of
+            their group, positive: in each step some channels near the border come or go.
+        gate_corr: `gates`: weight of the members' pairwise error correlation in the loss, at least 0; positive, it
+            shows all members the same images while the gates are learned.
         cover: Each channel is used by some member wherever the quotas of the group add up to its width; `progressive`
             as far as the members still have it, `gates` where they start.
         seed: Seed of everything random.
@@ -56,10 +79,14 @@ class SearchConfig:
     lambda_overlap: float = 1.0
     core_share: float = 0.5
     candidates: int = 8
+    start: Start = "flow"
+    swaps: int = 200
+    rescoring: int = 0
     rounds: int = 4
     train_share: float = 0.25
     gate_rate: float = 0.25
     gate_noise: float = 0.05
+    gate_corr: float = 0.0
     cover: bool = False
     seed: int = 0
 
@@ -68,8 +95,15 @@ class SearchConfig:
             raise SubnetSearchError(
                 f"unknown search algorithm {self.algorithm!r}; expected one of {', '.join(ALGORITHMS)}"
             )
-        if not (math.isfinite(self.lambda_overlap) and self.lambda_overlap >= 0):
-            raise SubnetSearchError(f"lambda_overlap is {self.lambda_overlap}, expected a finite number of at least 0")
+        if self.start not in get_args(Start):
+            raise SubnetSearchError(f"start is {self.start!r}, expected one of {', '.join(get_args(Start))}")
+        for name in ("swaps", "rescoring"):
+            if getattr(self, name) < 0:
+                raise SubnetSearchError(f"{name} is {getattr(self, name)}, expected an integer of at least 0")
+        for name in ("lambda_overlap", "gate_rate", "gate_corr"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SubnetSearchError(f"{name} is {value}, expected a finite number of at least 0")
         if not 0 <= self.core_share <= 1:
             raise SubnetSearchError(f"core_share is {self.core_share}, expected a fraction in [0, 1]")
         if self.candidates < 1:
@@ -78,8 +112,6 @@ class SearchConfig:
             raise SubnetSearchError(f"rounds is {self.rounds}, expected at least 1")
         if not 0 <= self.train_share <= 1:
             raise SubnetSearchError(f"train_share is {self.train_share}, expected a fraction in [0, 1]")
-        if not (math.isfinite(self.gate_rate) and self.gate_rate >= 0):
-            raise SubnetSearchError(f"gate_rate is {self.gate_rate}, expected a finite number of at least 0")
         if not (math.isfinite(self.gate_noise) and self.gate_noise > 0):
             raise SubnetSearchError(f"gate_noise is {self.gate_noise}, expected a finite number above 0")
         if self.seed < 0:

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from subnet_search.backbones import load_backbone
-from subnet_search.baselines import Setup, build
+from subnet_search.baselines import Setup, build, train
 from subnet_search.baselines.sampled import Sampled
 from subnet_search.ensemble import MemberMask, MemberNorm
 from subnet_search.errors import SubnetSearchError
@@ -87,15 +88,35 @@ def test_members_that_keep_everything_share_their_norms_and_masked_ones_do_not(s
 
 def test_statistics_are_measured_behind_the_masks_before_the_training(setup) -> None:
     system = build("random", setup)
-    phase, norm = system.phases[0], system.predictor.network.layer2[1].bn2
+    (phase,), norm = system.phases, system.predictor.network.layer2[1].bn2
+    assert phase.recalibrate == setup.run.seed
     assert torch.equal(norm.running_mean[0], norm.running_mean[1])
-    assert phase.before is not None
-    phase.before(system.predictor)
-    measured = norm.running_mean.clone()
-    assert not torch.equal(measured[0], measured[1])
-    phase.before(system.predictor)
-    assert torch.equal(norm.running_mean, measured)
-    assert build("stochastic_depth", setup).phases[0].before is None
+    untrained = replace(phase, config=replace(phase.config, epochs=0))
+    train(replace(system, phases=(untrained,)), setup, None, Accelerator())
+    assert not torch.equal(norm.running_mean[0], norm.running_mean[1])
+    assert build("stochastic_depth", setup).phases[0].recalibrate is None
+
+
+@pytest.mark.parametrize("method", ["search+progressive", "search+gates"])
+def test_masks_that_come_out_of_training_combine_with_what_leaves_the_ensemble_plain(make_setup, method) -> None:
+    setup = make_setup()
+    for part, changes in (
+        ("bagging", {"bagging": True}),
+        ("repeat", {"mode": "repeat"}),
+        ("distill", {"distill": 0.5}),
+    ):
+        for phase in build(f"{method}+{part}", setup).phases:
+            assert all(getattr(phase.config, name) == value for name, value in changes.items())
+    system = build(f"{method}+depth_masks", setup)
+    depth = system.predictor.masks.depth
+    train(system, setup, None, Accelerator())
+    found = system.masks()
+    assert {name: kept.tolist() for name, kept in found.depth.items()} == {n: k.tolist() for n, k in depth.items()}
+    assert all(found.left_out(member) for member in range(3))
+    assert system.iou == found.mean_iou() < 1
+    for part in ("mimo", "stochastic_depth", "mimo+stochastic_depth"):
+        with pytest.raises(SubnetSearchError, match="come out of the training of a plain ensemble"):
+            build(f"{method}+{part}", setup)
 
 
 def chain(setup: Setup) -> Setup:

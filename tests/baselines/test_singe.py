@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from subnet_search.baselines import BaselineConfig, Setup, System, build, train
-from subnet_search.baselines.singe import SPEED_UP, cut, pruned
+from subnet_search.baselines.singe import SPEED_UP, pruned
 from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
@@ -54,8 +54,9 @@ def after_each_round(system: System) -> list[MaskSet]:
     """The masks at the beginning, and after what each round does before it trains."""
     found = [masks_of(system)]
     for phase in system.phases:
-        assert phase.before is not None
-        phase.before(system.predictor)
+        assert phase.masks is not None
+        assert isinstance(system.predictor, SubnetEnsemble)
+        system.predictor.set_masks(phase.masks(system.predictor))
         found.append(masks_of(system))
     return found
 
@@ -110,11 +111,9 @@ def test_doing_it_again_changes_nothing(setup: Setup) -> None:
     system, again = build("singe", setup), build("singe", setup)
     digests = [masks.digest() for masks in after_each_round(system)]
     assert digests == [masks.digest() for masks in after_each_round(again)]
-    state = {name: tensor.clone() for name, tensor in system.predictor.state_dict().items()}
-    assert system.phases[-1].before is not None
-    system.phases[-1].before(system.predictor)
-    assert masks_of(system).digest() == digests[-1]
-    assert all(torch.equal(tensor, state[name]) for name, tensor in system.predictor.state_dict().items())
+    assert system.phases[-1].masks is not None
+    assert isinstance(system.predictor, SubnetEnsemble)
+    assert system.phases[-1].masks(system.predictor).digest() == digests[-1]
 
 
 def test_a_training_that_was_stopped_ends_with_the_same_weights(setup: Setup, tmp_path: Path) -> None:
@@ -130,11 +129,13 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(setup: Setup, tm
         assert torch.equal(tensor, wanted[name]), name
 
 
-@pytest.mark.parametrize(("epochs", "each"), [(0, [0, 0, 0]), (1, [0, 0, 1]), (3, [1, 1, 1]), (7, [2, 2, 3])])
+@pytest.mark.parametrize(("epochs", "each"), [(0, [0, 0, 0]), (1, [1, 1, 1]), (3, [1, 1, 1]), (7, [2, 2, 3])])
 def test_the_epochs_are_shared_out_to_the_rounds(epochs: int, each: list[int]) -> None:
     system = build("singe", setup_of(BudgetConfig(budget=0.4), epochs=epochs))
     assert [phase.config.epochs for phase in system.phases] == each
     assert len({phase.config.seed for phase in system.phases}) == ROUNDS  # other images in each round's steps
+    seen = [96 if phase.images is None else len(phase.images) for phase in system.phases]
+    assert sum(epochs * images for epochs, images in zip(each, seen, strict=True)) == 96 * epochs
 
 
 def test_scores_are_asked_of_the_network_as_it_is_and_the_lowest_go(setup: Setup) -> None:
@@ -152,16 +153,6 @@ def test_scores_are_asked_of_the_network_as_it_is_and_the_lowest_go(setup: Setup
     for name, mask in found[-1].masks.items():
         width = setup.graph.widths[name]
         assert mask[0].tolist() == [channel >= width - int(mask.sum()) for channel in range(width)]
-
-
-def test_a_cut_takes_the_lowest_scores_inside_the_masks() -> None:
-    present = MaskSet({"a": torch.tensor([[True, True, False, True]]), "b": torch.ones(1, 2, dtype=torch.bool)}, "hand")
-    scores = {"a": torch.tensor([[2.0, 0.0, 9.0, 0.0]])}
-    after = cut(present, scores, {"a": 2, "b": 2})
-    assert after.masks["a"].tolist() == [[True, True, False, False]]  # of equal scores the lower channel stays
-    assert after.masks["b"].all()
-    assert cut(present, {}, {"a": 3, "b": 2}).digest() == present.digest()  # no more than that is there
-    assert cut(present, {}, {"a": 4}).digest() == present.digest()
 
 
 def test_a_budget_that_cannot_be_met_is_an_error() -> None:

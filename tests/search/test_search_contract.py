@@ -10,7 +10,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.masks import MaskSet
 from subnet_search.search import ALGORITHMS as ALL
 from subnet_search.search import ENTWINED, SearchConfig, search_masks
-from subnet_search.search.config import SCORE_DRIVEN
+from subnet_search.search.config import MEASURING, SCORE_DRIVEN
 
 ALGORITHMS = [algorithm for algorithm in ALL if algorithm not in ENTWINED]
 
@@ -82,7 +82,7 @@ def test_controls_depend_on_the_seed_and_not_on_scores(algorithm: str) -> None:
     assert not torch.equal(one.masks["a"], one.masks["b"])
 
 
-@pytest.mark.parametrize("algorithm", sorted(SCORE_DRIVEN))
+@pytest.mark.parametrize("algorithm", sorted(SCORE_DRIVEN - MEASURING))
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), members=st.integers(2, 4), width=st.integers(2, 12), data=st.data())
 def test_score_driven_algorithms_are_equivariant_under_permutations_of_channels(
@@ -97,7 +97,7 @@ def test_score_driven_algorithms_are_equivariant_under_permutations_of_channels(
     assert torch.equal(straight.masks["g"][:, order], permuted.masks["g"])
 
 
-@pytest.mark.parametrize("algorithm", sorted(SCORE_DRIVEN))
+@pytest.mark.parametrize("algorithm", sorted(SCORE_DRIVEN - MEASURING))
 def test_relevant_channels_are_preferred_and_the_objective_is_told(algorithm: str) -> None:
     scores = _scores(4, 64)
     masks = search_masks({"g": scores}, {"g": 64}, {"g": (32,) * 4}, SearchConfig(algorithm=algorithm))
@@ -135,6 +135,10 @@ def test_what_is_needed_and_not_given_is_an_error() -> None:
         search_masks(None, *groups, SearchConfig(algorithm="core"))
     with pytest.raises(SubnetSearchError, match="best-of-n needs a measure"):
         search_masks(None, *groups, SearchConfig(algorithm="best-of-n"))
+    with pytest.raises(SubnetSearchError, match="swap needs a measure"):
+        search_masks({"g": torch.rand(2, 8)}, *groups, SearchConfig(algorithm="swap"))
+    with pytest.raises(SubnetSearchError, match="'swap' needs relevance scores"):
+        search_masks(None, *groups, SearchConfig(algorithm="swap"), _measure)
     with pytest.raises(SubnetSearchError, match="'g' has no scores"):
         search_masks({}, *groups, SearchConfig(algorithm="draft"))
     with pytest.raises(SubnetSearchError, match=r"shape \(2, 7\).*\(2, 8\)"):
@@ -167,12 +171,16 @@ def test_quotas_that_do_not_fit_are_an_error(widths: dict, quotas: dict, message
         ({"lambda_overlap": float("nan")}, "lambda_overlap"),
         ({"core_share": 1.5}, "core_share"),
         ({"candidates": 0}, "candidates"),
+        ({"start": "swap"}, "start is 'swap', expected one of flow, draft"),
+        ({"swaps": -1}, "swaps is -1"),
+        ({"rescoring": -1}, "rescoring is -1"),
         ({"rounds": 0}, "rounds"),
         ({"train_share": -0.1}, "train_share"),
         ({"train_share": float("nan")}, "train_share"),
         ({"gate_rate": -1.0}, "gate_rate"),
         ({"gate_rate": float("inf")}, "gate_rate"),
         ({"gate_noise": 0.0}, "gate_noise"),
+        ({"gate_corr": -0.1}, "gate_corr"),
         ({"seed": -1}, "seed"),
     ],
 )
