@@ -1,6 +1,12 @@
-"""Studies whose trials nobody trained."""
+"""Studies whose trials nobody trained, and studies at the smallest scale: a narrow network and a few dozen images."""
 
-from collections.abc import Callable
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +16,16 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+import subnet_search
+from subnet_search.backbones import Backbone, load_backbone
+from subnet_search.data import ArrayDataset
+from subnet_search.evaluate import EvaluateConfig
 from subnet_search.evaluate.keys import FIXED_KEYS
-from subnet_search.settings import RunConfig
+from subnet_search.finetune import FinetuneConfig
+from subnet_search.inputs import Splits, open_splits
+from subnet_search.relevance import RelevanceConfig
+from subnet_search.settings import DataConfig, RunConfig
+from subnet_search.tune import SpaceConfig, tune
 from subnet_search.tune.config import TuneConfig
 from subnet_search.tune.objectives import directions_of, values_of
 from subnet_search.tune.trial import settings_of
@@ -82,3 +96,105 @@ def made_up_study() -> Callable[..., optuna.Study]:
         return study
 
     return make
+
+
+TINY: dict[str, Any] = {
+    "trials": 6,
+    "members": 2,
+    "relevance": RelevanceConfig(samples=8, nodes=2, precision="fp32"),
+    "finetune": FinetuneConfig(epochs=3, batch_size=24, precision="fp32"),
+    "evaluate": EvaluateConfig(latency_repeats=0),
+    "space": SpaceConfig(members=(2, 3)),
+}
+
+WORKER = """
+import json, os, sys, time
+from dataclasses import replace
+from pathlib import Path
+import torch
+from subnet_search.backbones import load_backbone
+from subnet_search.inputs import Splits, open_splits
+from subnet_search.settings import DataConfig, from_dict
+from subnet_search.tune import TuneConfig, tune
+from subnet_search.errors import SubnetSearchError
+import subnet_search.tune.storage as storage
+torch.set_num_threads(1)
+storage.PATIENCE = 30.0
+pause = float(sys.argv[2])
+step = torch.optim.SGD.step
+def slow(*arguments, **named):
+    time.sleep(pause)
+    return step(*arguments, **named)
+torch.optim.SGD.step = slow
+config = replace(from_dict(TuneConfig, json.loads(sys.argv[1]), "arguments"), storage=os.environ.get("STORAGE"))
+backbone = load_backbone("digits", "random", seed=9, width=4)
+whole = open_splits(DataConfig(ood=()), backbone.card)
+splits = Splits(whole.train.subset(range(48)), whole.validation.subset(range(40)))
+try:
+    tune(config, backbone=backbone, splits=splits)
+except SubnetSearchError as problem:
+    print("error:", problem, file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+@pytest.fixture(scope="session")
+def network() -> Backbone:
+    return load_backbone("digits", "random", seed=9, width=4)
+
+
+@pytest.fixture(scope="session")
+def few(network: Backbone) -> Splits:
+    whole = open_splits(DataConfig(ood=()), network.card)
+    assert isinstance(whole.train, ArrayDataset)
+    assert isinstance(whole.validation, ArrayDataset)
+    return Splits(whole.train.subset(range(48)), whole.validation.subset(range(40)))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., TuneConfig]:
+    """Makes settings of a study in a folder of the test's own."""
+    return lambda **changes: TuneConfig(**{"out": tmp_path / "study", **TINY, **changes})
+
+
+@pytest.fixture
+def run(network: Backbone, few: Splits) -> Callable[..., Any]:
+    """Runs a study on the narrow network and the few images."""
+    return lambda config, **given: tune(config, **{"backbone": network, "splits": few, **given})
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts workers as processes of their own, with `pause` seconds in each training step; they end with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(config: TuneConfig, pause: float = 0.0, url: str | None = None) -> subprocess.Popen[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(subnet_search.__file__).parents[1])}
+        if url:
+            environment["STORAGE"] = url
+        command = [sys.executable, "-c", WORKER, json.dumps(config.record()), str(pause)]
+        errors = (tmp_path / f"errors-{len(started)}.txt").open("w")
+        process = subprocess.Popen(command, env=environment, stderr=errors, text=True)
+        errors.close()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], Any]:
+    """Waits for something to become true, and returns it."""
+
+    def wait(found: Callable[[], Any], seconds: float = 120.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (value := found()):
+            assert time.monotonic() < deadline, "this takes too long"
+            time.sleep(0.1)
+        return value
+
+    return wait
