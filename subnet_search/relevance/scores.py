@@ -33,6 +33,9 @@ class RelevanceConfig:
         samples: Images for each member.
         labels: Whether the loss is the cross-entropy with the labels; otherwise the divergence from the dense
             network's own answer.
+        lambda_corr: For `ig`: what a channel that makes the member's errors correlate with those of the others loses of
+            its score, in nats for a correlation of 1 with one other member; at least 0. In the intact network members
+            are all alike, so this is of use inside masks (`search.rescoring`). Doubles the time.
         bootstrap: Whether each member is scored on images of its own instead of the same for all.
         batch_rows: Rows of one forward pass, which bounds the memory.
         seed: Seed of the images and draws.
@@ -48,6 +51,7 @@ class RelevanceConfig:
     power: float = 1.0
     samples: int = 256
     labels: bool = True
+    lambda_corr: float = 0.0
     bootstrap: bool = True
     batch_rows: int = 512
     seed: int = 0
@@ -64,6 +68,10 @@ class RelevanceConfig:
                 raise SubnetSearchError(f"relevance.{name} is {getattr(self, name)}, expected at least 1")
         if not 0 < self.power < math.inf:
             raise SubnetSearchError(f"relevance.power is {self.power}, expected a positive number")
+        if not 0 <= self.lambda_corr < math.inf:
+            raise SubnetSearchError(
+                f"relevance.lambda_corr is {self.lambda_corr}, expected a finite number of at least 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import Progress
 from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
@@ -16,13 +17,15 @@ from subnet_search.masks import MaskSet
 from subnet_search.search.antirandom import antirandom
 from subnet_search.search.balanced import balanced
 from subnet_search.search.best_of_n import best_of_n
-from subnet_search.search.config import ENTWINED, SCORE_DRIVEN, SearchConfig
+from subnet_search.search.config import ENTWINED, MEASURING, SCORE_DRIVEN, SearchConfig
 from subnet_search.search.core import core
 from subnet_search.search.draft import draft
 from subnet_search.search.flow import Certificate, flow
 from subnet_search.search.magnitude import magnitude
 from subnet_search.search.masksembles import masksembles
 from subnet_search.search.overlap import Mask, Scores, normalise, overlap_penalty
+from subnet_search.search.pairs import pairs
+from subnet_search.search.swap import swap
 
 Quotas = Mapping[str, tuple[int, ...]]
 
@@ -33,21 +36,25 @@ def search_masks(
     quotas: Quotas,
     config: SearchConfig,
     measure: Callable[[MaskSet], float] | None = None,
+    progress: Progress | None = None,
 ) -> MaskSet:
     """Decides which channels each member keeps.
 
     Args:
         scores: Group → relevance `[member, channel]`, finite and at least 0, higher is more relevant. Needed by
-            `flow`, `draft`, `core` and `magnitude` (which expects weight magnitudes); the other algorithms ignore it.
+            `flow`, `draft`, `core`, `pairs`, `swap` and `magnitude` (which expects weight magnitudes); the others ignore it.
         widths: Group → number of channels.
         quotas: Group → number of channels that each member keeps, each from 1 to the width (see `allocate_quotas`).
         config: Algorithm and its settings.
-        measure: Validation loss of a mask set, lower is better; needed by `best-of-n` alone.
+        measure: Loss of a mask set without training, lower is better; needed by `best-of-n` and `swap` (see
+            `subnet_search.measure`).
+        progress: Bar to report to.
 
     Returns:
         Masks with exactly the quotas. Their `notes` hold `settings`, `overlap` (Σ φ of all pairs and groups), for
         algorithms driven by scores `relevance` and `objective` (of the scores divided by their group's mean), for
-        `flow` also `bound`, `gap`, `gap_worst_group` and `exact`, for `best-of-n` all measurements as `measured`.
+        `flow` also `bound`, `gap`, `gap_worst_group` and `exact`, for `best-of-n` all measurements as `measured`, for
+        `swap` those `before` and `after`, how many candidates were `measured`, and how many `accepted`.
         Groups that all members keep whole count for nothing in these figures.
 
     Raises:
@@ -59,15 +66,22 @@ def search_masks(
         )
     _check_quotas(widths, quotas)
     notes: dict[str, Any] = {"settings": asdict(config)}
-    if config.algorithm in SCORE_DRIVEN:
+    if config.algorithm in MEASURING and measure is None:
+        raise SubnetSearchError(
+            f"{config.algorithm} needs a measure (loss of a mask set without training); give one, or use an algorithm without, such as 'flow' or 'random'"
+        )
+    if config.algorithm == "swap":
+        assert measure is not None
+        arrays = _check_scores(scores, widths, quotas, config.algorithm)
+        start = search_masks(scores, widths, quotas, replace(config, algorithm=config.start), measure, progress)
+        masks, more = _by_swaps(start, arrays, config, measure, progress)
+        notes |= more
+    elif config.algorithm in SCORE_DRIVEN:
         arrays = _check_scores(scores, widths, quotas, config.algorithm)
         masks, more = _by_scores(arrays, quotas, config)
         notes |= more
     elif config.algorithm == "best-of-n":
-        if measure is None:
-            raise SubnetSearchError(
-                "best-of-n needs a measure (validation loss of a mask set); give one, or use algorithm 'random'"
-            )
+        assert measure is not None
         candidates = [
             MaskSet(_tensors(_by_lot(widths, quotas, config, n)), "best-of-n") for n in range(config.candidates)
         ]
@@ -102,6 +116,8 @@ def _by_scores(
                 certificates.append(certificate)
             case "core":
                 assigned = core(ordered, quota, config.core_share, first, config.cover)
+            case "pairs":
+                assigned = pairs(ordered, quota, config.lambda_overlap, config.cover)
             case "magnitude":
                 assigned = magnitude(ordered, quota, first)
             case _:
@@ -115,6 +131,39 @@ def _by_scores(
         notes |= Certificate.total(certificates).notes()
         notes["gap_worst_group"] = max((certificate.gap for certificate in certificates), default=0.0)
     return masks, notes
+
+
+def _by_swaps(
+    start: MaskSet,
+    arrays: Mapping[str, Scores],
+    config: SearchConfig,
+    measure: Callable[[MaskSet], float],
+    progress: Progress | None,
+) -> tuple[dict[str, Mask], dict[str, Any]]:
+    """Improves masks by trading channels."""
+    scores = {name: normalise(values) for name, values in arrays.items()}
+    found = swap(
+        {name: start.masks[name].numpy() for name in arrays},
+        scores,
+        lambda masks: measure(MaskSet(_tensors(masks), "swap", config.seed)),
+        np.random.default_rng([config.seed, zlib.crc32(b"swap")]),
+        candidates=config.swaps,
+        lambda_overlap=config.lambda_overlap,
+        cover=config.cover,
+        partners=config.start in ("pairs", "antirandom"),
+        progress=progress,
+    )
+    thinned = [name for name, mask in found.masks.items() if not mask.all()]
+    relevance = float(sum(scores[name][found.masks[name]].sum() for name in thinned))
+    penalty = sum(overlap_penalty(found.masks[name]) for name in thinned)
+    return found.masks, {
+        "relevance": relevance,
+        "objective": relevance - config.lambda_overlap * penalty,
+        "before": found.before,
+        "after": found.after,
+        "measured": found.candidates,
+        "accepted": found.accepted,
+    }
 
 
 def _by_lot(widths: Mapping[str, int], quotas: Quotas, config: SearchConfig, candidate: int) -> dict[str, Mask]:
