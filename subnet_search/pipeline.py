@@ -30,7 +30,7 @@ from subnet_search.provenance import device_name
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.report import write_run_report
 from subnet_search.run_folder import RunFolder, fingerprints
-from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas, allocate_quotas, depth_masks, search_masks
+from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas, allocate_quotas, depth_masks, search_in_rounds
 from subnet_search.settings import RunConfig, to_dict
 
 log = logging.getLogger("subnet_search")
@@ -122,7 +122,7 @@ def run(
             if last.masks is not None:
                 ensemble.set_masks(masks or last.masks(ensemble))
         else:
-            masks = masks or search(backbone, graph, splits, relevance, quotas, config, depth)
+            masks = masks or search(backbone, graph, splits, relevance, quotas, config, depth, progress)
             ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
         if folder.masks() is None:
             folder.save_masks(ensemble.masks)
@@ -199,6 +199,7 @@ def search(
     quotas: Quotas,
     config: RunConfig,
     depth: Mapping[str, Tensor] | None = None,
+    progress: Progress | None = None,
 ) -> MaskSet:
     """Assigns channels to members; `depth` says which of them keep which branches, None that all keep all."""
     trial = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
@@ -209,12 +210,19 @@ def search(
         seed=config.seed,
         precision=config.finetune.precision,
     )
-    scores = None if relevance is None else relevance.scores
-    settings = config.seeded("search")
-    masks = search_masks(
-        scores, graph.widths, quotas, settings, measure=lambda masks: measure(replace(masks, depth=depth or {}))
+    return search_in_rounds(
+        trial,
+        splits.train,
+        None if relevance is None else relevance.scores,
+        quotas,
+        config.seeded("search"),
+        scoring(config),
+        depth=depth,
+        dense=backbone.model,
+        measure=measure,
+        precision=config.finetune.precision,
+        progress=progress,
     )
-    return replace(masks, depth=depth or {})
 
 
 def phases(

@@ -67,11 +67,17 @@ def search_in_rounds(
     first = config.start if config.algorithm == "swap" else config.algorithm
     rounds = config.rescoring if scores is not None and first in SCORE_DRIVEN - {"magnitude"} else 0
     thinned = [name for name, quota in quotas.items() if min(quota) < widths[name]]
+
+    def measured(masks: MaskSet) -> float:
+        assert measure is not None
+        return measure(replace(masks, depth=branches))
+
+    judge = None if measure is None else measured
     known = scores
     rescored: list[dict[str, Any]] = []
     before: MaskSet | None = None
     for number in range(1, rounds + 1):
-        masks = search_masks(known, widths, quotas, replace(config, algorithm=first), measure)
+        masks = search_masks(known, widths, quotas, replace(config, algorithm=first), judge)
         if before is not None:
             rescored[-1]["changed"] = _changed(before, masks, thinned)
         rescored.append({"objective": masks.notes["objective"]})
@@ -82,7 +88,7 @@ def search_in_rounds(
         assert known is not None
         known = {name: _mean(known[name], found.scores[name], number) for name in widths}
         before = masks
-    masks = search_masks(known, widths, quotas, config, measure, progress)
+    masks = search_masks(known, widths, quotas, config, judge, progress)
     if before is not None:
         rescored[-1]["changed"] = _changed(before, masks, thinned)
     notes = {**masks.notes, **({"rescored": rescored} if rounds else {})}
