@@ -26,8 +26,8 @@ from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import ALGORITHMS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 
-FILES = {"config.json", "inputs.json", "log.txt", "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "metrics.json", "evidence.safetensors", "ensemble"}  # fmt: skip
-EVALUATED = {"metrics.json", "evidence.safetensors", "ensemble"}
+FILES = {"config.json", "inputs.json", "log.txt", "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "metrics.json", "evidence.safetensors", "report.html", "report", "ensemble"}  # fmt: skip
+EVALUATED = {"metrics.json", "evidence.safetensors", "report.html", "report", "ensemble"}
 LEFT_BY: dict[Stage, set[str]] = {
     "score": FILES - EVALUATED - {"masks.safetensors", "checkpoint.pt"},
     "search": FILES - EVALUATED - {"checkpoint.pt"},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from subnet_search.plots.page import axes_at
@@ -15,6 +15,7 @@ from subnet_search.plots.sheet import (
     DENSE,
     LEFT,
     OTHERS,
+    PER_CENT,
     RIGHT,
     legend_above,
     new_sheet,
@@ -51,7 +52,7 @@ def doubt_histogram(inside: Array, outside: Mapping[str, Array], borders: Array)
         borders: See `doubt_bins`.
     """
     with sheet_style():
-        head = HEAD + LINE * (1 + (len(outside) + 1) // 2)
+        head = HEAD + LINE * (1 + len(outside) // 2)
         figure = new_sheet(head + HEIGHT + BELOW)
         axes = axes_at(figure, LEFT, BELOW, COLUMN - LEFT - RIGHT, HEIGHT)
         axes.stairs(doubt_shares(inside, borders), borders, fill=True, color=INSIDE, alpha=0.45, linewidth=0)
@@ -70,7 +71,7 @@ def doubt_histogram(inside: Array, outside: Mapping[str, Array], borders: Array)
         axes.xaxis.set_major_locator(FixedLocator([10.0**k for k in range(-9, 3)]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PER_CENT)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("epistemic uncertainty in nats, log scale")
         axes.set_ylabel("share of the images")

@@ -25,7 +25,7 @@ from subnet_search.plots.sheet import (
     sparse,
 )
 
-HEAD, HEIGHT, BELOW = 0.46, 2.1, 1.1
+HEAD, HEIGHT, BELOW = 0.3, 2.1, 1.1
 _UNITS = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"), (1.0, ""))
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from subnet_search.plots.page import FAINT, INK, axes_at
 from subnet_search.plots.sheet import COLUMN, FINE, LEFT, RIGHT, new_sheet, sheet_style, shortened
 
-ALL, SOME, ALONE = "#0072B2", "#009E73", "#D55E00"
-"""Channels that all members keep, some and one alone: of Okabe and Ito's palette, and with a contrast of 3 to white and black."""
-HEAD, TITLE, ROW, GAP = 0.62, 0.2, 0.105, 0.1
+ALL, SOME, ALONE = "#0071B2", "#009D73", "#D45E00"
+"""Channels that all members keep, some and one alone. They are all but those of Okabe and Ito's palette, and have a contrast
+of 3 to white and to black: the maps are made of pixels, which do not change with the theme of a page."""
+HEAD, TITLE, ROW, GAP = 0.3, 0.22, 0.105, 0.08
 """Inches: the legend, the name of a group, a member, and what is between two groups."""
 
 
@@ -62,7 +63,7 @@ def mask_map(groups: Sequence[GroupMap]) -> Figure:
                 f"{shortened(group.name, 34)} · {channels} channels", loc="left", size=FINE, color=INK, pad=3
             )
             top -= GAP
-        figure.text(0.02, (whole - HEAD) / whole, "member", size=FINE, color=FAINT, va="bottom")
+        figure.axes[0].set_ylabel("member", size=FINE, color=FAINT, labelpad=1)
         _legend(figure)
     return figure
 

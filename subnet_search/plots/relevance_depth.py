@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from subnet_search.plots.page import FAINT, axes_at
+from subnet_search.plots.page import axes_at
 from subnet_search.plots.sheet import (
     COLUMN,
     DENSE,
     ENSEMBLE,
     FINE,
     LEFT,
+    PER_CENT,
     RIGHT,
     legend_above,
     new_sheet,
@@ -61,21 +62,25 @@ def relevance_depth(groups: Sequence[GroupRelevance], criterion: str) -> Figure:
     smallest = min((g.median for g in groups if g.median > 0), default=1.0) / 10  # zero has no place on this axis
     with sheet_style():
         figure = new_sheet(whole)
-        width = COLUMN - LEFT - RIGHT
-        upper = axes_at(figure, LEFT, BELOW + LOWER + GAP, width, UPPER)
+        left = LEFT + 0.12
+        width = COLUMN - left - RIGHT
+        upper = axes_at(figure, left, BELOW + LOWER + GAP, width, UPPER)
         low, median, high = ([max(getattr(g, part), smallest) for g in groups] for part in ("low", "median", "high"))
         upper.fill_between(places, low, high, color=BAND, linewidth=0, label="80 % of the channels")
         upper.plot(places, median, color=ENSEMBLE, marker="o", markersize=3, linewidth=1.4, label="median channel")
         upper.set_yscale("log")
+        upper.yaxis.set_major_locator(LogLocator(numticks=6))
+        upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        upper.yaxis.set_minor_formatter(NullFormatter())
         upper.set_ylabel(f"relevance ({criterion})")
         legend_above(figure, upper, 2)
-        lower = axes_at(figure, LEFT, BELOW, width, LOWER)
+        lower = axes_at(figure, left, BELOW, width, LOWER)
         kept, share = [g.channels for g in groups], [g.relevance for g in groups]
         lower.plot(places, share, color=ENSEMBLE, marker="o", markersize=3, linewidth=1.4, label="of the relevance")
         lower.plot(places, kept, color=DENSE, linestyle="--", linewidth=1.2, label="of the channels")
         lower.set_ylim(0, 1.02)
         lower.set_ylabel("a member keeps")
-        lower.yaxis.set_major_formatter(PercentFormatter(1.0))
+        lower.yaxis.set_major_formatter(PER_CENT)
         legend_above(figure, lower, 2)
         ticks, names = sparse([shortened(group.name, 18) for group in groups])
         for axes in (upper, lower):
@@ -83,5 +88,4 @@ def relevance_depth(groups: Sequence[GroupRelevance], criterion: str) -> Figure:
             axes.set_xticks(ticks, [""] * len(ticks))
             quiet(axes)
         lower.set_xticklabels(names, rotation=90, size=FINE - 1)
-        figure.text(0.02, 0.02, "input →", color=FAINT, size=FINE)
     return figure

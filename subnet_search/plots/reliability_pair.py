@@ -9,7 +9,7 @@ from subnet_search.plots.page import INK, axes_at
 from subnet_search.plots.reliability import panel
 from subnet_search.plots.sheet import COLUMN, DENSE, ENSEMBLE, LEFT, RIGHT, new_sheet, sheet_style
 
-HEAD, BELOW, GAP = 0.26, 0.45, 0.16
+HEAD, BELOW, GAP = 0.32, 0.45, 0.16
 Bins = tuple[Array, Array, Array]
 
 
@@ -27,7 +27,7 @@ def reliability_pair(dense: Bins, ensemble: Bins) -> Figure:
         for k, (name, bins, color) in enumerate((("dense", dense, DENSE), ("ensemble", ensemble, ENSEMBLE))):
             axes = axes_at(figure, LEFT + k * (side + GAP), BELOW, side, side)
             panel(axes, bins, color, highest)
-            axes.set_title(name, loc="left", weight="bold", color=INK, pad=4)
+            axes.set_title(name, loc="left", weight="bold", color=INK, pad=8)
             axes.tick_params(length=2, labelleft=k == 0)
             axes.set_xlabel("stated confidence")
         figure.axes[0].set_ylabel("share that is right")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from subnet_search.plots.page import axes_at
 from subnet_search.plots.sheet import (
@@ -13,6 +12,7 @@ from subnet_search.plots.sheet import (
     DENSE,
     ENSEMBLE,
     LEFT,
+    PER_CENT,
     RIGHT,
     legend_above,
     new_sheet,
@@ -33,13 +33,13 @@ def selective_pair(dense: Curve, ensemble: Curve) -> Figure:
     """
     with sheet_style():
         figure = new_sheet(HEAD + HEIGHT + BELOW)
-        axes = axes_at(figure, LEFT + 0.1, BELOW, COLUMN - LEFT - RIGHT - 0.1, HEIGHT)
+        axes = axes_at(figure, LEFT + 0.1, BELOW, COLUMN - LEFT - RIGHT - 0.2, HEIGHT)
         axes.plot(*dense, color=DENSE, linewidth=1.6, linestyle="--", label="dense")
         axes.plot(*ensemble, color=ENSEMBLE, linewidth=1.8, label="ensemble")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.05 * max(*dense[1], *ensemble[1]) or 0.01)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0))
+            axis.set_major_formatter(PER_CENT)
         axes.set_xlabel("share of the images that are accepted")
         axes.set_ylabel("errors among these")
         quiet(axes)

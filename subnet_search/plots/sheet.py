@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from subnet_search.plots.families import SEARCHED, SINGLE
 from subnet_search.plots.page import house_style
@@ -25,6 +26,8 @@ OTHERS = ("#0072B2", "#A34A7C", "#009E73", "#B87A00", "#2A82B5")
 """Colours of what there may be any number of, such as OOD sets; from the sixth on they come again."""
 LEFT, RIGHT = 0.58, 0.12
 """Inches left and right of the axes."""
+PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
+"""Writes shares at an axis."""
 
 _STYLE: dict[Any, Any] = {
     "font.size": TEXT,

@@ -10,12 +10,18 @@ __all__ = ["write_run_report"]
 
 
 def write_run_report(folder: RunFolder) -> Path:
-    """Writes the report of a run that has been evaluated.
+    """Writes the report of a run that has been evaluated, from what is in its folder.
 
     Args:
-        folder: The run.
+        folder: The run. `report.html` and the figures in `report` that are there are replaced.
 
     Returns:
-        The page.
+        The page: one file that needs no other and no network.
+
+    Raises:
+        SubnetSearchError: where the run has not been evaluated, something in the folder is damaged, or the report
+            cannot be written.
     """
-    return folder.report
+    from subnet_search.report import run_report  # matplotlib takes long to load, and most commands draw nothing
+
+    return run_report.write(folder)
