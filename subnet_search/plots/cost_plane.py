@@ -22,8 +22,8 @@ from subnet_search.plots.summary import Method, Metrics, Rows, Spread, by_method
 
 HEIGHT, LEFT, BELOW = 4.3, 0.68, 0.5
 """Inches: the axes, what is left of them and below them (ticks and label)."""
-IN_A_LINE = 4
-"""Entries of the legend in a line."""
+IN_A_LINE = 1.75
+"""Inches for an entry of the legend."""
 MARK = 7.0
 """Width of a mark in points."""
 CIRCLE, TRIANGLE = "o", "^"
@@ -60,13 +60,14 @@ class _Point:
     figure: Spread
 
 
-def cost_plane(rows: Rows, what: Figured, missing: Mapping[str, str]) -> Figure | None:
+def cost_plane(rows: Rows, what: Figured, missing: Mapping[str, str], width: float = WIDTH) -> Figure | None:
     """Draws one point a method, at the means over its seeds, with bars of one standard deviation.
 
     Args:
         rows: Result rows of one comparison.
         what: The figure.
         missing: Methods that could not be run, with the reason.
+        width: Width of the figure in inches.
 
     Returns:
         The drawing; None where no method has the figure.
@@ -86,12 +87,12 @@ def cost_plane(rows: Rows, what: Figured, missing: Mapping[str, str]) -> Figure 
     note = caption(first, methods, {p.method.name: p.figure for p in points}, what.absent, missing)
     with house_style():
         handles = _handles(points)
-        legend = 0.1 + 1.2 * LINE * math.ceil(len(handles) / IN_A_LINE)
-        page, bottom = new_page(titled(what.title, rows), HEIGHT + BELOW + legend, note)
+        legend = 0.1 + 1.2 * LINE * math.ceil(len(handles) / int(width / IN_A_LINE))
+        page, bottom = new_page(titled(what.title, rows), HEIGHT + BELOW + legend, note, width)
         better = f"({'lower' if what.lower else 'higher'} is better)".replace(" ", "\N{NO-BREAK SPACE}")
         label = textwrap.wrap(f"{what.label} {better}", 62)
         left = LEFT + 1.2 * LINE * (len(label) - 1)
-        axes = axes_at(page, left, bottom + legend + BELOW, WIDTH - left - MARGIN, HEIGHT)
+        axes = axes_at(page, left, bottom + legend + BELOW, width - left - MARGIN, HEIGHT)
         axes.set_ylabel("\n".join(label))
         _scales(axes, points, what)
         front = _front(axes, points, lower=what.lower)
@@ -132,7 +133,7 @@ def _scales(axes: Axes, points: list[_Point], what: Figured) -> None:
     axes.xaxis.set_major_locator(FixedLocator(list(powers)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("MACs of a prediction, relative to the dense network (log scale)")
+    axes.set_xlabel("MACs of a prediction, relative to dense (log scale)")
     means = np.array([point.figure.mean for point in points])
     bars = np.array([point.figure.sd or 0.0 for point in points])
     if what.positive and means.min() > 0 and means.max() / means.min() > _WIDE:
@@ -195,11 +196,12 @@ def _handles(points: list[_Point]) -> list[Line2D]:
 
 
 def _legend(page: Figure, handles: list[Line2D], top: float) -> None:
+    across, up = page.get_size_inches()
     page.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(MARGIN / WIDTH, top / page.get_size_inches()[1]),
-        ncols=IN_A_LINE,
+        bbox_to_anchor=(MARGIN / across, top / up),
+        ncols=int(across / IN_A_LINE),
         frameon=False,
         handletextpad=0.3,
         columnspacing=1.2,

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from subnet_search.plots.cost_plane import Figured, cost_plane
+from subnet_search.plots.page import WIDTH
 from subnet_search.plots.summary import Rows
 
 
-def nll_cost(rows: Rows, missing: Mapping[str, str] | None = None) -> Figure | None:
+def nll_cost(rows: Rows, missing: Mapping[str, str] | None = None, width: float = WIDTH) -> Figure | None:
     """Draws the negative log likelihood on the test images against the MACs of a prediction.
 
     Args:
         rows: Result rows of one comparison.
         missing: Method → why it could not be run.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where no row has both.
@@ -31,4 +33,4 @@ def nll_cost(rows: Rows, missing: Mapping[str, str] | None = None) -> Figure | N
         lower=True,
         positive=True,
     )
-    return cost_plane(rows, what, missing or {})
+    return cost_plane(rows, what, missing or {}, width)

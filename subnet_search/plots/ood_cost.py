@@ -9,18 +9,22 @@ from matplotlib.figure import Figure
 
 from subnet_search.evaluate.keys import ood_key
 from subnet_search.plots.cost_plane import Figured, cost_plane
+from subnet_search.plots.page import WIDTH
 from subnet_search.plots.summary import Metrics, Rows
 
 _WORDS = {"msp": "max probability", "mi": "mutual information", "entropy": "predictive entropy"}
 
 
-def ood_cost(rows: Rows, missing: Mapping[str, str] | None = None, criterion: str = "entropy") -> Figure | None:
+def ood_cost(
+    rows: Rows, missing: Mapping[str, str] | None = None, criterion: str = "entropy", width: float = WIDTH
+) -> Figure | None:
     """Draws the AUROC of telling foreign images from test images, mean over the OOD sets, against the MACs.
 
     Args:
         rows: Result rows of one comparison.
         missing: Method → why it could not be run.
         criterion: `entropy`, `msp` or `mi`.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where no row has it. A method that lacks one of the sets is named in the note: a mean over
@@ -38,7 +42,7 @@ def ood_cost(rows: Rows, missing: Mapping[str, str] | None = None, criterion: st
         lower=False,
         positive=False,
     )
-    return cost_plane(rows, what, missing or {})
+    return cost_plane(rows, what, missing or {}, width)
 
 
 def ood_sets(rows: Rows, criterion: str) -> list[str]:

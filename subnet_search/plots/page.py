@@ -17,6 +17,8 @@ from subnet_search.plots.summary import Method, Rows, Spread, differing_settings
 
 WIDTH = 7.0
 """Width of a figure in inches: a page of two columns, or a column of a README."""
+NARROW = 4.0
+"""Width of the same figure on a phone, in inches."""
 INK, FAINT, GRID = "#222222", "#6B6B6B", "#E4E4E4"
 SMALL = 8.0
 """The smallest font, in points."""
@@ -61,28 +63,33 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_page(title: str, height: float, note: str) -> tuple[Figure, float]:
+def new_page(title: str, height: float, note: str, width: float = WIDTH) -> tuple[Figure, float]:
     """Starts a figure.
 
     Args:
         title: Its title.
         height: Height of what is between title and note, in inches.
         note: What must be said below.
+        width: Its width in inches.
 
     Returns:
         The figure, and the height in inches where the note ends.
     """
-    lines = [line for part in note.splitlines() for line in textwrap.wrap(part, 106, break_on_hyphens=False)]
+    lines = [
+        line
+        for part in note.splitlines()
+        for line in textwrap.wrap(part, int(106 * width / WIDTH), break_on_hyphens=False)
+    ]
     below = MARGIN + LINE * len(lines) + (MARGIN if lines else 0.0)
-    heading = textwrap.wrap(title, 68, break_on_hyphens=False)
+    heading = textwrap.wrap(title, int(68 * width / WIDTH), break_on_hyphens=False)
     whole = below + height + HEAD + 0.17 * (len(heading) - 1)
-    figure = Figure(figsize=(WIDTH, whole), facecolor="white")
+    figure = Figure(figsize=(width, whole), facecolor="white")
     FigureCanvasAgg(figure)
     figure.text(
-        MARGIN / WIDTH, 1 - MARGIN / whole, "\n".join(heading), size=10, weight="bold", color=INK, va="top", gid="title"
+        MARGIN / width, 1 - MARGIN / whole, "\n".join(heading), size=10, weight="bold", color=INK, va="top", gid="title"
     )
     figure.text(
-        MARGIN / WIDTH,
+        MARGIN / width,
         MARGIN / whole,
         "\n".join(lines),
         size=SMALL,

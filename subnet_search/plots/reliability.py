@@ -16,6 +16,7 @@ from subnet_search.plots.page import (
     INK,
     LINE,
     MARGIN,
+    NARROW,
     SMALL,
     WIDTH,
     axes_at,
@@ -26,16 +27,16 @@ from subnet_search.plots.page import (
 )
 from subnet_search.plots.summary import Method, Rows, by_method, spread_of
 
-COLUMNS, LEFT, BELOW, GAP = 4, 0.55, 0.48, 0.14
-PANEL = (WIDTH - LEFT - MARGIN - (COLUMNS - 1) * GAP) / COLUMNS
-"""Width and height of a panel in inches."""
+LEFT, BELOW, GAP = 0.55, 0.48, 0.14
 FEW = 10
 """A bin with fewer samples says little, and is drawn hollow."""
 HISTOGRAM, BARS = 0.25, "#C9CED6"
 """Height of the highest bar of all histograms, as share of the panel, and the colour of bars."""
 
 
-def reliability(rows: Rows, curves: Curves, missing: Mapping[str, str] | None = None) -> Figure | None:
+def reliability(
+    rows: Rows, curves: Curves, missing: Mapping[str, str] | None = None, width: float = WIDTH
+) -> Figure | None:
     """Draws a panel for each method: accuracy against confidence, with the share of the samples in each bin.
 
     Bins are averaged over the seeds, each weighted with its number of samples. The ECE is that of the rows.
@@ -44,6 +45,7 @@ def reliability(rows: Rows, curves: Curves, missing: Mapping[str, str] | None = 
         rows: Result rows of one comparison.
         curves: Their curves, as in `curves.jsonl`.
         missing: Method → why it could not be run.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where no method has a curve.
@@ -67,28 +69,30 @@ def reliability(rows: Rows, curves: Curves, missing: Mapping[str, str] | None = 
         missing or {},
     )
     lines = [_wrapped(method.title) for method in drawn]
-    count = math.ceil(len(drawn) / COLUMNS)
+    columns = 4 if width > NARROW else 2
+    side = (width - LEFT - MARGIN - (columns - 1) * GAP) / columns
+    count = math.ceil(len(drawn) / columns)
     heads = [
-        0.1 + LINE * (1 + max(len(names) for names in lines[k * COLUMNS : (k + 1) * COLUMNS])) for k in range(count)
+        0.1 + LINE * (1 + max(len(names) for names in lines[k * columns : (k + 1) * columns])) for k in range(count)
     ]
     with house_style():
         page, bottom = new_page(
-            titled("Reliability", rows), BELOW + count * PANEL + sum(heads) + (count - 1) * GAP, note
+            titled("Reliability", rows), BELOW + count * side + sum(heads) + (count - 1) * GAP, note, width
         )
-        top = bottom + BELOW + count * PANEL + sum(heads) + (count - 1) * GAP
+        top = bottom + BELOW + count * side + sum(heads) + (count - 1) * GAP
         for k, (method, names) in enumerate(zip(drawn, lines, strict=True)):
-            row, column = divmod(k, COLUMNS)
-            low = top - sum(heads[: row + 1]) - (row + 1) * PANEL - row * GAP
-            axes = axes_at(page, LEFT + column * (PANEL + GAP), low, PANEL, PANEL)
+            row, column = divmod(k, columns)
+            low = top - sum(heads[: row + 1]) - (row + 1) * side - row * GAP
+            axes = axes_at(page, LEFT + column * (side + GAP), low, side, side)
             axes.set_label(method.name)
             panel(axes, pooled_bins(own[method.name]), method.family.color, highest)
-            axes.text(0, 1 + 0.08 / PANEL, _error(method), transform=axes.transAxes, size=SMALL, color=INK, gid="ECE")
+            axes.text(0, 1 + 0.08 / side, _error(method), transform=axes.transAxes, size=SMALL, color=INK, gid="ECE")
             axes.set_title("\n".join(names), loc="left", color=method.family.ink, pad=6 + LINE * 72, size=SMALL)
-            axes.tick_params(labelleft=column == 0, labelbottom=k + COLUMNS >= len(drawn), length=2)
+            axes.tick_params(labelleft=column == 0, labelbottom=k + columns >= len(drawn), length=2)
         up = page.get_size_inches()[1]
         page.text(0.5, (bottom + 0.02) / up, "confidence", size=9, ha="center", va="bottom", color=INK)
         middle = (bottom + BELOW + top) / 2
-        page.text(MARGIN / WIDTH, middle / up, "accuracy", size=9, rotation=90, va="center", color=INK)
+        page.text(MARGIN / width, middle / up, "accuracy", size=9, rotation=90, va="center", color=INK)
     return page
 
 

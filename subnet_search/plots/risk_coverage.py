@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from subnet_search.plots.curves import Array, Curves, curves_of, mean_risk
 from subnet_search.plots.families import SEARCHED, UNSEARCHED
 from subnet_search.plots.labels import spread_out
-from subnet_search.plots.page import LINE, SMALL, WIDTH, axes_at, caption, house_style, new_page, titled
+from subnet_search.plots.page import LINE, MARGIN, NARROW, SMALL, WIDTH, axes_at, caption, house_style, new_page, titled
 from subnet_search.plots.summary import Method, Rows, by_method, spread_of
 
 LEFT, RIGHT, BELOW, HEIGHT = 0.72, 3.05, 0.5, 3.7
@@ -29,16 +30,19 @@ class _Curve:
     risk: Array
 
 
-def risk_coverage(rows: Rows, curves: Curves, missing: Mapping[str, str] | None = None) -> Figure | None:
+def risk_coverage(
+    rows: Rows, curves: Curves, missing: Mapping[str, str] | None = None, width: float = WIDTH
+) -> Figure | None:
     """Draws the error rate among accepted predictions, a curve a method, mean over the seeds.
 
     In colour: the dense network, the deep ensembles, the best control and the search. All are named where they end,
-    with their AURC.
+    or, in a narrow figure, below, with their AURC.
 
     Args:
         rows: Result rows of one comparison.
         curves: Their curves, as in `curves.jsonl`.
         missing: Method → why it could not be run.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where no method has a curve.
@@ -60,14 +64,19 @@ def risk_coverage(rows: Rows, curves: Curves, missing: Mapping[str, str] | None 
         "without a risk-coverage curve",
         missing or {},
     )
-    height = max(HEIGHT, LINE * (len(drawn) + 1))
+    beside = width > NARROW
+    height = max(HEIGHT, LINE * (len(drawn) + 1)) if beside else width / 2
+    below = BELOW if beside else BELOW + 1.25 * LINE * (len(drawn) + 1)
     with house_style():
-        page, bottom = new_page(titled("Selective prediction", rows), height + BELOW + LINE, note)
-        axes = axes_at(page, LEFT, bottom + BELOW, WIDTH - LEFT - RIGHT, height)
+        page, bottom = new_page(titled("Selective prediction", rows), height + below + LINE, note, width)
+        axes = axes_at(page, LEFT, bottom + below, width - LEFT - (RIGHT if beside else 2 * MARGIN), height)
         for curve in sorted(drawn, key=lambda c: c.method.name in chosen):
             _draw(axes, curve, chosen)
         _scales(axes, drawn)
-        _names(axes, drawn, chosen, height)
+        if beside:
+            _names(axes, drawn, chosen, height)
+        else:
+            _list(page, drawn, chosen, bottom)
     return page
 
 
@@ -139,13 +148,10 @@ def _names(axes: Axes, drawn: list[_Curve], chosen: Mapping[str, str], height: f
         color = curve.method.family.color if main else OTHERS
         leader = axes.plot([1.0, 1.02, 1.08, 1.09], [end, end, at, at], transform=axes.transAxes, clip_on=False)
         leader[0].set(color=color, linewidth=1.0 if main else 0.6, label="_leader")
-        aurc = _aurc(curve.method)
-        words = curve.method.title + (f"  {1000 * aurc:.3g}" if np.isfinite(aurc) else "")
-        words += f"  ({chosen[curve.method.name]})" if chosen.get(curve.method.name) else ""
         axes.text(
             1.10,
             at,
-            words,
+            _words(curve.method, chosen),
             transform=axes.transAxes,
             va="center_baseline",
             size=SMALL,
@@ -153,3 +159,33 @@ def _names(axes: Axes, drawn: list[_Curve], chosen: Mapping[str, str], height: f
             weight="bold" if main else "normal",
             gid="name",
         )
+
+
+def _list(page: Figure, drawn: list[_Curve], chosen: Mapping[str, str], bottom: float) -> None:
+    """Writes the names below the axes, the method with the most errors first."""
+    across, up = page.get_size_inches()
+    curves = sorted(drawn, key=lambda curve: -float(curve.risk[-1]))
+    named = [curve.method for curve in curves]
+    legend = page.legend(
+        handles=[
+            Line2D([], [], color=m.family.color if m.name in chosen else OTHERS, linewidth=1.8, label=_words(m, chosen))
+            for m in named
+        ],
+        title="method, 1000 × AURC",
+        title_fontsize=SMALL,
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(MARGIN / across, bottom / up),
+        borderaxespad=0.0,
+        labelspacing=0.3,
+        frameon=False,
+    )
+    for text, method in zip(legend.get_texts(), named, strict=True):
+        text.set_gid("name")
+        text.set_color(method.family.ink if method.name in chosen else OTHER_NAMES)
+
+
+def _words(method: Method, chosen: Mapping[str, str]) -> str:
+    aurc = _aurc(method)
+    words = method.title + (f"  {1000 * aurc:.3g}" if np.isfinite(aurc) else "")
+    return words + (f"  ({chosen[method.name]})" if chosen.get(method.name) else "")
