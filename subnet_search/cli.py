@@ -26,6 +26,9 @@ from subnet_search.predictions import write_predictions
 from subnet_search.run_folder import RunFolder
 from subnet_search.settings import BackboneConfig, Flat, RunConfig
 from subnet_search.tables import bench_tables, comparison_table, groups_table, metrics_table
+from subnet_search.tune import TuneConfig, study_table, tune
+from subnet_search.tune.front import write_front
+from subnet_search.tune.pick import pick
 
 DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as one that knows when it does not know."
 
@@ -72,6 +75,8 @@ def _commands(given: Sequence[str]) -> dict[str, Callable[..., Any]]:
     return {
         **{name: until(*stage) for name, stage in stages.items()},
         "compare": _compare,
+        "tune": _tune,
+        "pick": _pick,
         "inspect": _inspect,
         "predict": _predict,
         "bench": _bench,
@@ -117,6 +122,48 @@ def _compare(
         found = compare(config, progress=progress)
     console.print(comparison_table(found.rows, found.missing))
     console.print(escape(f"in {config.out}"))
+
+
+def _tune(
+    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = TuneConfig(),  # noqa: B008 - frozen
+) -> None:
+    """Search settings: which accuracy, at which independence, at which cost.
+
+    The same command continues a study that was interrupted, and joins one that runs, here or, with --storage and
+    --study-name, on another machine.
+    """
+    with _progress() as progress:
+        study = tune(config, progress=progress)
+    write_front(study, config.out)
+    console.print(study_table(study))
+    console.print(escape(f"in {config.out}"))
+
+
+def _pick(
+    study: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")],
+    prefer: str,
+    out: Path = Path("runs/picked"),
+    storage: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None,
+    study_name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+) -> None:
+    """Run one trial of a study in full: figures on the test images, and an exported ensemble.
+
+    Args:
+        study: Folder of the study, such as runs/tune.
+        prefer: What it must meet, on the validation images, as "nll<=0.30,macs<=1.0"; objectives and metrics have
+            bounds. Of those that do, the best in the first objective is taken; an objective without a bound, as
+            "nll<=0.30,macs", counts first.
+        out: Folder of the run.
+        storage: URL of the database that holds the trials, where the study has one.
+        study_name: Name of the study, where it is not that of its folder.
+    """
+    with _progress() as progress:
+        found = pick(study, prefer, out, storage=storage, study_name=study_name, progress=progress)
+    values = ", ".join(f"{name} {value:.4g}" for name, value in found.point.values.items())
+    beside = "" if found.front else "; not on the front, but others do not meet this"
+    console.print(escape(f"trial {found.point.number} ({found.point.role}), on validation: {values}{beside}"))
+    console.print(metrics_table(found.result.metrics))
+    console.print(escape(f"in {found.result.folder.path}, the ensemble in {found.result.folder.ensemble}"))
 
 
 def _inspect(

@@ -13,7 +13,7 @@ from optuna.trial import Trial
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph
 from subnet_search.relevance import Criterion
-from subnet_search.search import SCORE_DRIVEN, SearchConfig
+from subnet_search.search import ENTWINED, SCORE_DRIVEN, SearchConfig
 from subnet_search.search.config import Algorithm
 from subnet_search.settings import JobConfig, RunConfig
 
@@ -21,6 +21,11 @@ Params = Mapping[str, Any]
 
 CONTROL: Algorithm = "random"
 """The strongest masks that are not searched: balanced random ones, at the same cost."""
+
+SCORED = (SCORE_DRIVEN | ENTWINED) - {"magnitude"}
+"""The algorithms that depend on the criterion of relevance."""
+OVERLAPPING: frozenset[Algorithm] = frozenset({"flow", "pairs", "swap", "progressive", "gates"})
+"""The algorithms that depend on the weight of the overlap."""
 
 STAGES: Mapping[str, tuple[str | None, str]] = {
     "members": (None, "members"),
@@ -49,7 +54,7 @@ class SpaceConfig:
             `bagging`; the others stay as the job says.
         members: Fewest and most members.
         budget: Smallest and largest budget, searched on a logarithmic scale.
-        lambda_overlap: Smallest and largest weight of the overlap, on a logarithmic scale; for `flow` alone.
+        lambda_overlap: Smallest and largest weight of the overlap, on a logarithmic scale; for searches that have it.
         lambda_corr: The same of the correlation, for searches by scores.
         algorithm: Search algorithms and controls.
         criterion: Criteria of relevance; for searches by scores.
@@ -65,7 +70,7 @@ class SpaceConfig:
     budget: tuple[float, float] = (0.5, 4.0)
     lambda_overlap: tuple[float, float] = (0.03, 30.0)
     lambda_corr: tuple[float, float] = (0.03, 30.0)
-    algorithm: tuple[Algorithm, ...] = ("flow", "draft", "core", "antirandom", "random")
+    algorithm: tuple[Algorithm, ...] = ("flow", "pairs", "core", "antirandom", "random")
     criterion: tuple[Criterion, ...] = ("ig", "fisher", "taylor", "magnitude")
     epochs: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="INT INT")] = None
     distill: tuple[float, float] = (0.0, 0.9)
@@ -148,9 +153,9 @@ def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[D
     }
     asked: dict[str, Callable[[RunConfig], bool]] = {
         "depth": lambda _: bool(graph.branches),
-        "lambda_overlap": lambda chosen: chosen.search.algorithm == "flow",
-        "lambda_corr": lambda chosen: chosen.search.algorithm in SCORE_DRIVEN,
-        "criterion": lambda chosen: chosen.search.algorithm in SCORE_DRIVEN - {"magnitude"},
+        "lambda_overlap": lambda chosen: chosen.search.algorithm in OVERLAPPING,
+        "lambda_corr": lambda chosen: chosen.search.algorithm in SCORED,
+        "criterion": lambda chosen: chosen.search.algorithm in SCORED,
         "bagging": lambda chosen: chosen.finetune.decorrelate == 0,
     }
     order = [name for name in STAGES if name in space.names]

@@ -48,9 +48,10 @@ def test_any_choice_makes_settings_and_leaves_the_others(graph, seed, names) -> 
     found = suggest(trial, space, run)
     assert (found.search.core_share, found.seed) == (0.3, 4)
     assert set(trial.params) <= names
-    assert ("lambda_overlap" in trial.params) == ("lambda_overlap" in names and found.search.algorithm == "flow")
-    scored = found.search.algorithm in SCORE_DRIVEN - {"magnitude"}
-    assert ("criterion" in trial.params) == ("criterion" in names and scored)
+    assert ("lambda_overlap" in trial.params) == (
+        "lambda_overlap" in names and found.search.algorithm in ("flow", "pairs")
+    )
+    assert ("criterion" in trial.params) == ("criterion" in names and found.search.algorithm in SCORE_DRIVEN)
     for name in set(STAGES) - names:
         stage, setting = STAGES[name]
         own, other = (value if stage is None else getattr(value, stage) for value in (run, found))
