@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from subnet_search.search import ALGORITHMS
 
-SEARCHING = ("flow", "draft", "core")
+SEARCHING = ("flow", "draft", "core", "pairs", "swap")
 """The algorithms of the search that are no controls."""
 
 
