@@ -153,14 +153,14 @@ def test_scores_of_another_criterion_are_not_taken(tmp_path) -> None:
 def test_every_algorithm_and_no_training_at_all(tmp_path, algorithm) -> None:
     config = tiny(
         tmp_path / "run",
-        search=SearchConfig(algorithm, candidates=2),
+        search=SearchConfig(algorithm, candidates=2, swaps=3, rescoring=1),
         finetune=FinetuneConfig(epochs=0, precision="fp32"),
     )
     result = run(config)
     assert result.metrics["ensemble"]["method"] == f"search+{algorithm}"
     assert result.metrics["ensemble"]["samples_seen"] == 0
     assert figures(result)["ensemble"]["cplx/MACsRatio"] <= 2.0
-    scored = ("flow", "draft", "core", "magnitude", "progressive", "gates")
+    scored = ("flow", "draft", "core", "pairs", "swap", "magnitude", "progressive", "gates")
     assert (config.out / "relevance.safetensors").exists() == (algorithm in scored)
 
 
