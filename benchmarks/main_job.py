@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 import subnet_search
 from benchmarks import cifar, rows
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.search import BudgetConfig, SearchConfig
@@ -40,6 +41,8 @@ class Grid:
         members: Number of members K.
         distill: Share of the loss that is distillation from the dense network; where it is positive, the rows are
             those of the method `METHOD+distill`.
+        trunk: Share of the dense MACs that members have in common (`ensemble.trunk`); where it is positive, the rows
+            are those of the method `METHOD+trunk`, with the share in per cent.
     """
 
     backbone: str = "resnet20"
@@ -49,6 +52,7 @@ class Grid:
     epochs: int = 10
     members: int = 4
     distill: float = 0.0
+    trunk: float = 0.0
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
@@ -67,6 +71,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
         ),
         budget=BudgetConfig(budget=budget),
         search=search,
+        ensemble=EnsembleConfig(trunk=grid.trunk),
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip", distill=grid.distill),
         evaluate=EvaluateConfig(precision="auto"),
     )
@@ -93,7 +98,8 @@ def main(grid: Grid) -> None:
 
 
 def _key(grid: Grid, method: str) -> str:
-    return f"{method}+distill" if grid.distill else method
+    trunk = f"+trunk{100 * grid.trunk:.0f}" if grid.trunk else ""
+    return f"{method}{trunk}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], method: str, seed: int) -> dict[str, object]:
