@@ -122,5 +122,10 @@ class MaskSet:
 
 
 def full_masks(widths: Mapping[str, int], members: int) -> MaskSet:
-    """Returns the masks that keep everything: `members` copies of the dense network."""
+    """Returns the masks that keep everything: copies of the dense network.
+
+    Args:
+        widths: Group → number of channels.
+        members: Number of members K.
+    """
     return MaskSet({name: torch.ones(members, width, dtype=torch.bool) for name, width in widths.items()}, "full")

@@ -68,6 +68,9 @@ def build(method: str, setup: Setup) -> System:
 def check(method: str) -> None:
     """Raises where there is no method of that name.
 
+    Args:
+        method: The name; see `build`.
+
     Raises:
         SubnetSearchError: with the names that there are.
     """

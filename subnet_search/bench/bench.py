@@ -149,6 +149,10 @@ def bench(
 def write_bench(result: BenchResult, path: str | Path) -> None:
     """Writes a result as JSON: an object with the keys `rows` and `missing`.
 
+    Args:
+        result: What was measured.
+        path: Target, replaced in one step.
+
     Raises:
         SubnetSearchError: where the file cannot be written.
     """

@@ -70,6 +70,9 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
     They are taken from an attribute `labels` or `targets` (torchvision's name) of the right length; without one,
     every sample is read once.
 
+    Args:
+        dataset: Samples and labels.
+
     Raises:
         SubnetSearchError: as `batches` does.
     """

@@ -106,6 +106,10 @@ def quantised(dataset: Dataset[Any], samples: int | None = None) -> ArrayDataset
 def check_picture(shape: tuple[int, ...], source: str) -> None:
     """Refuses shapes for which the corruptions are not defined.
 
+    Args:
+        shape: Shape of one sample.
+        source: Where the samples come from, for the error message.
+
     Raises:
         SubnetSearchError: where `shape` is not `(1 or 3, height, width)`.
     """

@@ -99,7 +99,7 @@ class MemberMask(nn.Module):
         self.register_buffer("kept", None if kept is None else kept.to(_device(layer), copy=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs the layer on member-major rows and masks its output."""
+        """Runs the layer on member-major rows `[member * batch, ...]` and masks its output, of as many rows."""
         out: Tensor = self.layer(x)
         members, channels = self.mask.shape
         shape = [members] + [1] * out.ndim
@@ -114,7 +114,12 @@ class MemberMask(nn.Module):
 
 
 class MemberLinear(nn.Module):
-    """A classifier head of each member's own, all starting from the dense network's."""
+    """A classifier head of each member's own, all starting from the dense network's.
+
+    Args:
+        linear: The classifier of the dense network, which is copied.
+        members: Number of members K.
+    """
 
     def __init__(self, linear: nn.Linear, members: int) -> None:
         super().__init__()

@@ -137,7 +137,14 @@ class SubnetEnsemble(Predictor):
         return alone - (self.members - 1) * trunk_macs(self.graph, self.config.trunk)
 
     def set_masks(self, masks: MaskSet) -> None:
-        """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards)."""
+        """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards).
+
+        Args:
+            masks: Of as many members, for all groups of the graph.
+
+        Raises:
+            SubnetSearchError: where they are of other members or groups, or cut something of the trunk.
+        """
         if masks.members != self.members:
             raise SubnetSearchError(f"got masks of {masks.members} members, expected {self.members}")
         modules = dict(self.network.named_modules())
@@ -162,7 +169,14 @@ class SubnetEnsemble(Predictor):
         return laid_out
 
     def select(self, members: Sequence[int]) -> SubnetEnsemble:
-        """Returns a copy that holds only the named members, in that order; weights are copied, not shared."""
+        """Returns a copy that holds only the named members, in that order; weights are copied, not shared.
+
+        Args:
+            members: Numbers of members, from 0; at least one.
+
+        Raises:
+            SubnetSearchError: where there is no member of a number, or none is named.
+        """
         chosen = list(members)
         if not chosen or not all(0 <= k < self.members for k in chosen):
             raise SubnetSearchError(f"got members {chosen}, expected some of 0 to {self.members - 1}")

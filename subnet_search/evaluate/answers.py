@@ -81,6 +81,9 @@ def answers_of(outputs: Outputs) -> Answers:
 
     Args:
         outputs: Probabilities of all classes, and labels.
+
+    Returns:
+        A few numbers for each sample, on the CPU.
     """
     parts = decompose(outputs.member_probabilities)
     ranked = parts.probabilities.topk(min(TOP, parts.probabilities.shape[1]), dim=1)

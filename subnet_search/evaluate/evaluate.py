@@ -34,6 +34,9 @@ class EvaluateConfig:
         latency_repeats: Timed passes, of which the median counts; 0 measures no latency.
         shift_samples: Of how many test images, the first ones, all corruptions are made at all severities: 25 passes
             over so many images. 0 computes no figures under shift.
+
+    Raises:
+        SubnetSearchError: where a number is too small.
     """
 
     batch_size: int = 256

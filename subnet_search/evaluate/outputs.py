@@ -25,6 +25,9 @@ class Outputs:
     Attributes:
         member_probabilities: float32 `[member, sample, class]`; rows sum to 1.
         labels: int64 `[sample]`; what the dataset says, so −1 where it is unlabelled.
+
+    Raises:
+        SubnetSearchError: where the shapes are others.
     """
 
     member_probabilities: Tensor

@@ -12,6 +12,12 @@ from subnet_search.finetune.config import FinetuneConfig
 def steps_of_epoch(config: FinetuneConfig, images: int, members: int, inputs: int = 1) -> int:
     """Returns the number of steps of one epoch; an incomplete last step is left out where there is another.
 
+    Args:
+        config: Mode, batch size and repetitions.
+        images: Number of training images.
+        members: Number of members, all inputs counted.
+        inputs: Images that a network takes in at once; `members` is a multiple of it.
+
     Raises:
         SubnetSearchError: where there are fewer images than networks to split them over.
     """

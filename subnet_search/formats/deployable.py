@@ -82,7 +82,7 @@ class Deployable(nn.Module):
         return decompose_float32(self.network(self.prepare(images)))
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Does what `Card.prepare` does, for the kind of images that was chosen."""
+        """Normalises `[batch, *card.input_shape]` as `Card.prepare` does, for the kind of images that was chosen."""
         if self.input_kind == "normalised":
             return images
         scaled = images.float().div(255.0) if self.input_kind == "uint8" else images

@@ -61,7 +61,13 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class LeftWhole:
-    """Channels that the search leaves alone, and the reason told to the user."""
+    """Channels that the search leaves alone, and the reason told to the user.
+
+    Attributes:
+        name: The module that writes them.
+        width: How many they are.
+        reason: What stands in the way.
+    """
 
     name: str
     width: int

@@ -60,7 +60,7 @@ def trunk_layers(graph: GroupGraph, share: float) -> frozenset[str]:
 
 
 def trunk_macs(graph: GroupGraph, share: float) -> int:
-    """Returns the multiply-accumulates of the trunk for one sample, which are spent once for all members."""
+    """Returns the multiply-accumulates of the trunk for one sample, spent once for all members; see `trunk_layers`."""
     return sum(
         graph.graph.nodes["layer", name]["macs"]
         for name in trunk_layers(graph, share)

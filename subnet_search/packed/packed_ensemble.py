@@ -112,6 +112,12 @@ class PackedEnsemble(Predictor):
     def train(self, mode: bool = True) -> PackedEnsemble:
         """Refuses to train, as norms are folded and weights are copies; `eval()` is allowed.
 
+        Args:
+            mode: Whether training is asked for.
+
+        Returns:
+            The ensemble, in eval mode.
+
         Raises:
             SubnetSearchError: where `mode` is true.
         """
