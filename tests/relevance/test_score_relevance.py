@@ -174,6 +174,8 @@ def test_errors_of_the_call(tiny):
         ({"batch_rows": -1}, "relevance.batch_rows is -1"),
         ({"power": 0.0}, "relevance.power is 0.0, expected a positive number"),
         ({"power": float("nan")}, "relevance.power is nan"),
+        ({"lambda_corr": -1.0}, "relevance.lambda_corr is -1.0, expected a finite number of at least 0"),
+        ({"lambda_corr": float("inf")}, "relevance.lambda_corr is inf"),
     ],
 )
 def test_errors_of_the_settings(settings, message):
