@@ -14,10 +14,14 @@ from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.entwined.gated_ensemble import GatedEnsemble, Gates
 from subnet_search.entwined.parts import epochs_of_search, reseeded, seen_by_all
 from subnet_search.entwined.phases import Phase
+from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, steps_of_epoch
 from subnet_search.masks import MaskSet
 from subnet_search.search import Quotas, SearchConfig, search_masks
 from subnet_search.search.overlap import normalise, objective, overlap_penalty
+
+UNFIT = ("magnitude", "best-of-n")
+"""Masks that gates cannot start from: these are found by other scores than those that rank the gates, or by a measure."""
 
 REMEMBERED = 0.1  # share of the steps that the running average of the gradients remembers
 MEAN_RATE = 0.5  # of a one-cycle schedule, relative to its peak
@@ -40,12 +44,19 @@ def gates(
         search: The gates' share of the epochs, how fast and how noisy they are, prices, seed.
         training: Settings of the whole training; both phases together see as many samples.
         images: Number of training images.
-        scores: Relevance `[member, channel]` of each group, which `flow` starts from.
+        scores: Relevance `[member, channel]` of each group, by which the masks to start from are found, and ranked.
         recalibrate: Seed of the images on which normalisation statistics are measured before each phase.
 
     Returns:
         Two phases, for an intact ensemble.
+
+    Raises:
+        SubnetSearchError: where gates cannot start from such masks.
     """
+    if search.start in UNFIT:
+        raise SubnetSearchError(
+            f"gates cannot start from {search.start!r}; use another search.start, such as flow or random"
+        )
     members = len(next(iter(quotas.values())))
     epochs = epochs_of_search(training, search.train_share)
     config, shown = replace(training, epochs=epochs), None
@@ -55,7 +66,7 @@ def gates(
     steps = config.epochs * steps_of_epoch(config, images if shown is None else len(shown), members)
 
     def start(ensemble: SubnetEnsemble) -> MaskSet:
-        found = search_masks(scores, widths, quotas, replace(search, algorithm="flow"))
+        found = search_masks(scores, widths, quotas, replace(search, algorithm=search.start))
         return replace(found, depth=ensemble.masks.depth)
 
     def learning(ensemble: SubnetEnsemble) -> AbstractContextManager[GatedEnsemble]:

@@ -45,16 +45,16 @@ class SearchConfig:
     Attributes:
         algorithm: `flow` (exact or with a certificate), `draft` (fair division), `core` (shared core, the rest
             drafted), `pairs` (complement pairs with equal shares of relevance), `swap` (local search on the measured
-            NLL of the ensemble without training), `progressive` (cut in rounds of scoring, cutting and training), `gates` (learned with the
-            weights, starting from `flow`); controls: `random` (balanced), `masksembles`, `antirandom`, `magnitude`,
-            `best-of-n`.
+            NLL of the ensemble without training), `progressive` (cut in rounds of scoring, cutting and training),
+            `gates` (learned with the weights); controls: `random` (balanced), `masksembles`, `antirandom`,
+            `magnitude`, `best-of-n`.
         lambda_overlap: Weight of the pairwise overlap in the objective of `flow`, `pairs`, `progressive` and `gates`, and
             in what `swap` proposes, at least 0. Scores have mean 1 in every group, so 1.0 lets two members that share
             o of C channels pay 2·o/C for one more.
         core_share: `core`: share of the smallest quota that all members have in common, in [0, 1].
         candidates: `best-of-n`: number of balanced random mask sets that are measured, at least 1.
-        start: `swap`: the algorithm whose masks it starts from. From `pairs` and `antirandom` only partners trade, so
-            that complements stay complements.
+        start: `swap`, `gates`: the algorithm whose masks it starts from. From `pairs` and `antirandom` only partners
+            trade in `swap`, so that complements stay complements.
         swaps: `swap`: number of candidates that are measured, at least 0.
         rescoring: `flow`, `draft`, `core`, `pairs`, and where `swap` starts from them: how often the channels are scored
             again inside the members' masks, without training, and assigned anew by the mean of all scores; at least 0.
@@ -62,7 +62,7 @@ class SearchConfig:
         train_share: `progressive`, `gates`: share of the epochs of the fine-tuning in which the masks come about, in
             [0, 1]; whole epochs, and the last one is always left to the finished masks.
         gate_rate: `gates`: how far a gate that is pulled the same way all the time moves, in widths of its group, at
-            least 0; with 0 the masks stay those of `flow`.
+            least 0; with 0 the masks stay those that it starts from.
         gate_noise: `gates`: scale of the logistic noise that is added to the gates before they are ranked, in widths of
             their group, positive: in each step some channels near the border come or go.
         gate_corr: `gates`: weight of the members' pairwise error correlation in the loss, at least 0; positive, it

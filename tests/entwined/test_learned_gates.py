@@ -7,6 +7,7 @@ import torch
 
 from subnet_search.entwined import gates, train_phases
 from subnet_search.entwined.gates import learned
+from subnet_search.errors import SubnetSearchError
 from subnet_search.masks import MaskSet
 from subnet_search.search import search_masks
 
@@ -46,6 +47,16 @@ def test_gates_that_do_not_move_leave_flow(small, changes) -> None:
     assert ensemble.notes["moved"] == 0
     for figure in ("overlap", "relevance", "objective"):
         assert ensemble.notes[figure] == pytest.approx(flow.notes[figure])
+
+
+def test_gates_start_from_other_masks_too(small) -> None:
+    ensemble = small.intact()
+    train_phases(ensemble, phases_of(small, start="random", gate_rate=0.0), small.data)
+    random = search_masks(None, small.graph.widths, small.quotas(), small.searching("random"))
+    assert ensemble.masks.digest() == random.digest()
+    for start in ("magnitude", "best-of-n"):
+        with pytest.raises(SubnetSearchError, match=f"gates cannot start from '{start}'"):
+            phases_of(small, start=start)
 
 
 def test_the_second_phase_trains_what_was_learned(small) -> None:
