@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from subnet_search.search import ALGORITHMS
 
-SEARCHING = ("flow", "draft", "core", "pairs", "swap")
+SEARCHING = ("flow", "draft", "core", "pairs", "swap", "progressive", "gates")
 """The algorithms of the search that are no controls."""
 
 

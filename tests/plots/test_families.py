@@ -21,6 +21,8 @@ def test_every_method_has_a_family(method: str) -> None:
         ("masksembles+bagging", UNSEARCHED),
         ("search+random", UNSEARCHED),
         ("search+draft+bagging", SEARCHED),
+        ("search+progressive", SEARCHED),
+        ("search+gates", SEARCHED),
         ("search+stochastic_depth", SEARCHED),
         ("somebody's own", OTHER),
     ],
