@@ -4,6 +4,7 @@ from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, Membe
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.recalibrate import recalibrate
 from subnet_search.ensemble.subnet_ensemble import EnsembleConfig, SubnetEnsemble
+from subnet_search.ensemble.thin import ThinEnsemble, thinned
 from subnet_search.ensemble.uncertainty import Uncertainty, decompose
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "MemberNorm",
     "Predictor",
     "SubnetEnsemble",
+    "ThinEnsemble",
     "Uncertainty",
     "decompose",
     "recalibrate",
+    "thinned",
 ]

@@ -18,7 +18,7 @@ from subnet_search.data import augment, batches
 from subnet_search.data.array_dataset import check_labels
 from subnet_search.data.batches import length
 from subnet_search.device import autocast
-from subnet_search.ensemble import Predictor
+from subnet_search.ensemble import Predictor, thinned
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import checkpoint as checkpoints
 from subnet_search.finetune.config import FinetuneConfig
@@ -51,6 +51,7 @@ def finetune(
     checkpoint: Path | None = None,
     accelerator: Accelerator | None = None,
     progress: Progress | None = None,
+    thin: bool | None = None,
 ) -> History:
     """Trains the members together, in place, and leaves the ensemble in eval mode.
 
@@ -65,6 +66,8 @@ def finetune(
         checkpoint: File in which the state is kept after every epoch; None keeps nothing.
         accelerator: Device and processes; by default accelerate's own choice.
         progress: Bar to report to.
+        thin: Whether masked members are run as thin networks, which changes what a step costs and nothing else but
+            rounding; by default where it is worth it (`subnet_search.ensemble.thinned`).
 
     Returns:
         Losses, times and samples.
@@ -101,7 +104,7 @@ def finetune(
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         losses, seconds = state["losses"], state["seconds"]
-    model, optimizer = accelerator.prepare(ensemble, optimizer)
+    model, optimizer = accelerator.prepare(thinned(ensemble, thin), optimizer)
     optimizer.zero_grad()  # what the caller has left there is no part of the first step
     if teacher is not None:
         teacher.to(device).eval()
