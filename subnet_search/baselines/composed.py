@@ -69,7 +69,8 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
         if not entwined:
             found = search(setup.backbone, setup.graph, setup.splits, relevance, quotas, chosen)
             masks = replace(found, depth=depth)
-        elif relevance is not None:
+        else:
+            assert relevance is not None
             plan = phases(backbone, graph, setup.splits, relevance, quotas, chosen, setup.progress)
     # members that keep everything and differ by chance alone are one network: their normalisation is one too
     same = alone and "stochastic_depth" in parts

@@ -35,12 +35,13 @@ class Gates(nn.Module):
     """
 
     average: Tensor
+    quotas: Tensor
 
     def __init__(
         self, start: Tensor, scores: Tensor, noise: float, speed: float, memory: float, lambda_overlap: float
     ) -> None:
         super().__init__()
-        self.quotas = start.sum(dim=1).tolist()
+        self.register_buffer("quotas", start.sum(dim=1, keepdim=True), persistent=False)
         self.noise, self.speed, self.memory, self.lambda_overlap = noise, speed, memory, lambda_overlap
         # open ones behind all others; of equal scores the lower channel is the better one
         order = torch.where(start, scores.max() + 1 + scores, scores).flip(1).argsort(dim=1, stable=True)
@@ -75,13 +76,12 @@ class Gates(nn.Module):
     def _ranked(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """The best of each member, and the border between them and the rest, `[member, 1]`."""
         ordered, order = places.sort(dim=1, descending=True, stable=True)
-        hard = torch.zeros_like(places, dtype=torch.bool)
-        borders = []
-        for member, quota in enumerate(self.quotas):
-            hard[member, order[member, :quota]] = True
-            lowest = ordered[member, quota - 1]
-            borders.append((lowest + ordered[member, quota]) / 2 if quota < places.shape[1] else lowest - 1e6)
-        return hard, torch.stack(borders)[:, None]
+        hard = order.argsort(dim=1) < self.quotas
+        lowest = ordered.gather(1, self.quotas - 1)
+        highest = ordered.gather(1, self.quotas.clamp(max=places.shape[1] - 1))
+        # a member that keeps everything has no border: it is far below
+        border = torch.where(self.quotas < places.shape[1], (lowest + highest) / 2, lowest - 1e6)
+        return hard, border
 
     @torch.no_grad()
     def _pull(self, gradient: Tensor, soft: Tensor) -> Tensor:
