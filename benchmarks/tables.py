@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import lab, latency, rows, singe
+from benchmarks import lab, latency, rows, singe, tune, tune_speed
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
 from subnet_search.compare import settings_digest
 from subnet_search.files import write_text
@@ -160,6 +160,9 @@ TABLES = {
     "relevance": relevance,
     "throughput": throughput,
     "lab": lab.table,
+    "tune": tune.table,
+    "tune_confirm": tune.confirm_table,
+    "tune_speed": tune_speed.table,
 }
 
 
@@ -180,7 +183,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def draw() -> None:
-    """Draws the systems of the longest comparison, into `results/compare`."""
+    """Draws the systems of the longest comparison, into `results/compare`, and the studies, into `results/tune`."""
     found = rows.read("compare")
     longest = max((row["epochs"] or 0 for row in found), default=0)
     chosen = [row for row in found if row["epochs"] in (None, longest)]
@@ -188,6 +191,7 @@ def draw() -> None:
         digests = {settings_digest(row) for row in chosen}
         curves = [line for line in rows.read("compare_curves") if line["settings"] in digests]
         draw_comparison(chosen, curves, rows.RESULTS / "compare")
+    tune.draw()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from subnet_search.plots.labels import GAPS, Array, place_labels
 from subnet_search.plots.page import FAINT, INK, LINE, MARGIN, SMALL, WIDTH, axes_at, house_style, new_page
@@ -29,6 +29,8 @@ PLAIN = "#D55E00"
 SHAPES = {"search": ("o", 8.0), "default": ("D", 7.0), "control": ("^", 8.5)}
 TITLES = {"search": "chosen by the sampler", "default": "hand-set default", "control": "control"}
 DENSE = ("*", 13.0)
+WIDE = 8.0
+"""From this ratio between the largest and the smallest value on, an axis is logarithmic."""
 HOLLOW = 0.7
 """Size of a point that is not on the front, relative to one that is."""
 
@@ -124,15 +126,23 @@ def front(
 
 
 def _limits(plane: Axes, marks: Sequence[Mark], dense: Sequence[float | None]) -> None:
-    """Room for the names at the borders."""
-    for axis, index in ((plane.xaxis, 0), (plane.yaxis, 1)):
-        known = [mark.values[index] for mark in marks]
+    """Room for the names at the borders; a logarithmic scale where the largest value is many times the smallest."""
+    for axis, index, limit in ((plane.xaxis, 0, plane.set_xlim), (plane.yaxis, 1, plane.set_ylim)):
         other = dense[index]
-        known += [] if other is None else [other]
+        known = [mark.values[index] for mark in marks] + ([] if other is None else [other])
         low, high = min(known), max(known)
-        room = 0.1 * (high - low) or 0.05 * abs(high) or 0.05
-        (plane.set_xlim if index == 0 else plane.set_ylim)(low - room, high + room)
-        axis.set_major_locator(MaxNLocator(7))
+        if low > 0 and high / low > WIDE:
+            (plane.set_xscale if index == 0 else plane.set_yscale)("log")
+            room = (high / low) ** 0.1
+            limit(low / room, high * room)
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
+            axis.set_label_text(f"{axis.get_label_text()}, log scale")
+        else:
+            room = 0.1 * (high - low) or 0.05 * abs(high) or 0.05
+            limit(low - room, high + room)
+            axis.set_major_locator(MaxNLocator(7))
 
 
 def _map() -> Colormap:

@@ -51,15 +51,15 @@ def hypervolume(title: str, courses: Sequence[Course], levels: Mapping[str, floa
         axes = axes_at(page, LEFT, bottom + legend + BELOW, WIDTH - LEFT - RIGHT, HEIGHT)
         for name, level in levels.items():
             axes.axhline(level, color=INK, linewidth=1.0, linestyle=(0, (4, 3)), label=f"{name}: {level:.3f}", zorder=2)
-        for course, colour in zip(drawn, _cycle(len(drawn)), strict=True):
+        for number, course in enumerate(drawn):
             n = len(course.volumes)
             words = f"{course.name}: {course.volumes[-1]:.3f} after {n} trials, {course.full} of them in full"
             axes.plot(
                 range(1, n + 1),
                 course.volumes,
                 drawstyle="steps-post",
-                color=colour,
-                linewidth=1.8,
+                color=COLOURS[number % len(COLOURS)],
+                linewidth=max(1.2, 3.0 - 1.2 * number),  # those below stay visible where courses are the same
                 marker="o",
                 markevery=[n - 1],
                 markersize=4,
@@ -86,7 +86,3 @@ def hypervolume(title: str, courses: Sequence[Course], levels: Mapping[str, floa
             borderaxespad=0.0,
         )
     return page
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[k % len(COLOURS)] for k in range(count)]

@@ -81,6 +81,12 @@ class Points:
         """The points that can be compared."""
         return tuple(point for point in self.points if point.full)
 
+    def counts(self) -> dict[str, int]:
+        """Returns how many trials there are of each kind; all but `failed` add up to the points."""
+        short = sum(point.fidelity < FULL for point in self.points)
+        beyond = len(self.points) - len(self.full) - short
+        return {"full": len(self.full), "stopped_early": short, "infeasible": beyond, "failed": self.failed}
+
     def losses(self, points: Sequence[Point]) -> NDArray[np.float64]:
         """Returns the objectives of points, `[point, objective]`, turned so that lower is better in all."""
         signs = {name: 1.0 if lower else -1.0 for name, lower in self.lower.items()}

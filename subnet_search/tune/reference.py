@@ -1,4 +1,4 @@
-"""The point from which the hypervolumes of a study are measured: fixed before the first trial, and by no trial."""
+"""The point from which the hypervolumes of a study are measured: fixed by the job's own settings, its first trial."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from subnet_search.tune.hypervolume import hypervolume_history
 from subnet_search.tune.points import Points
 
 RULE = (
-    "Volumes are shares of the box from the ideal (0, of an AUROC 1) to a reference that no trial has a say in: twice "
-    "the dense network's NLL, error or ECE; 1 for error correlation and mask IoU; 0.5 for an AUROC; a tenth beyond the "
-    "largest budget for MACs"
+    "Volumes are shares of the box from the ideal (0, of an AUROC 1) to a reference that is fixed by the study's first "
+    "trial, the hand-set default: twice its NLL, error or ECE; 1 for error correlation and mask IoU; 0.5 for an AUROC; a "
+    "tenth beyond the largest budget for MACs"
 )
 
 TWICE = ("nll", "error", "ece")
@@ -56,10 +56,10 @@ class Reference:
 
 
 def reference_of(points: Points) -> Reference:
-    """Returns the reference of a study, from its settings and the dense network alone.
+    """Returns the reference of a study; what the sampler chooses has no say in it.
 
     Args:
-        points: What is known of the study.
+        points: What is known of the study. Where its default is not finished, the dense network stands for it.
     """
     worst = {name: _worst(name, points) for name in points.lower}
     return Reference(worst, {name: 0.0 if lower else 1.0 for name, lower in points.lower.items()})
@@ -69,7 +69,8 @@ def _worst(name: str, points: Points) -> float:
     if name in BOUNDED:
         return BOUNDED[name]
     if name in TWICE:
-        return 2 * (points.figure(points.dense, name) or 0.5)  # a network without errors has nothing to be measured by
+        default = next((point.metrics for point in points.points if point.role == "default"), points.dense)
+        return 2 * (points.figure(default, name) or 0.5)  # what makes no errors is nothing to measure by
     return ROOM * _largest_budget(points)
 
 

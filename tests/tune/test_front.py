@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from subnet_search.settings import RunConfig, from_dict
-from subnet_search.tune.front import drawn_objectives, write_front
+from subnet_search.tune.front import write_front
 from subnet_search.tune.hypervolume import hypervolume
+from subnet_search.tune.pictures import drawn_objectives
 from subnet_search.tune.points import read_points
 from subnet_search.tune.reference import reference_of
 
@@ -63,22 +64,29 @@ def test_a_study_without_trials_has_an_empty_front(made_up_study, tmp_path) -> N
     assert json.loads((tmp_path / "front.json").read_text())["hypervolume"]["value"] == 0
 
 
-def test_hypervolumes_are_shares_of_a_box_that_no_trial_has_a_say_in(made_up_study) -> None:
+def test_hypervolumes_are_shares_of_a_box_that_the_default_fixes(made_up_study) -> None:
     few, many = read_points(made_up_study(4)), read_points(made_up_study(60))
     reference = reference_of(many)
     assert reference == reference_of(few)
-    assert reference.worst == pytest.approx({"nll": 0.746, "error_correlation": 1.0, "macs": 1.1 * 4.0})
+    default = many.points[0].values
+    wanted = {"nll": 2 * default["nll"], "error_correlation": 1.0, "macs": 1.1 * 4.0}
+    assert reference.worst == pytest.approx(wanted)
     volumes = reference.volumes(many)
     assert len(volumes) == 60
     assert volumes[:4] == reference.volumes(few)
+    assert volumes[0] == pytest.approx(0.5 * (1 - default["error_correlation"]) * (1 - default["macs"] / 4.4))
     box = np.array(list(reference.worst.values()))
     assert volumes[-1] == pytest.approx(hypervolume(many.losses(many.full), box) / box.prod())
 
 
-def test_the_reference_follows_the_limit_of_the_study(made_up_study) -> None:
+def test_the_reference_follows_the_limit_of_the_study_and_its_objectives(made_up_study) -> None:
     assert reference_of(read_points(made_up_study(2, max_macs=2.0))).worst["macs"] == pytest.approx(2.2)
-    study = made_up_study(2, objectives=("ece", "mask_iou", "error"))
-    assert reference_of(read_points(study)).worst == pytest.approx({"ece": 0.1, "mask_iou": 1.0, "error": 0.166})
+    points = read_points(made_up_study(2, objectives=("ece", "mask_iou", "error")))
+    default = points.points[0].values
+    wanted = {"ece": 2 * default["ece"], "mask_iou": 1.0, "error": 2 * default["error"]}
+    assert reference_of(points).worst == pytest.approx(wanted)
+    unfinished = read_points(made_up_study(0, objectives=("ece",)))
+    assert reference_of(unfinished).worst == {"ece": 0.1}  # the dense network's
 
 
 def test_the_cost_is_drawn_across() -> None:
