@@ -1,9 +1,15 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+import subnet_search.cli as cli
+from subnet_search.backbones import load_backbone
 from subnet_search.errors import SubnetSearchError
-from subnet_search.tune.pick import choose, settings_of_run
+from subnet_search.export import load_ensemble
+from subnet_search.files import write_bytes
+from subnet_search.run_folder import MASKS, RunFolder
+from subnet_search.tune.pick import choose, pick, settings_of_run
 from subnet_search.tune.points import read_points
 
 
@@ -84,3 +90,72 @@ def test_the_run_has_the_settings_of_the_trial(points, tmp_path) -> None:
     assert config.members == chosen.params["members"]
     assert config.budget.budget == chosen.params["budget"]
     assert config.search.algorithm == chosen.params["algorithm"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, run, tmp_path_factory):
+    """A study of a few trials, trained for real, and its points."""
+    config = tiny(tmp_path_factory.mktemp("finished") / "study", trials=4)
+    return config, read_points(run(config))
+
+
+def test_the_trial_is_run_in_full_with_its_masks_and_exported(finished, network, few, tmp_path) -> None:
+    config, found = finished
+    picked = pick(config.out, "nll", tmp_path / "picked", backbone=network, splits=few)
+    assert picked.point == choose(found, "nll")
+    assert picked.front
+    wanted = RunFolder(tmp_path / "masks")
+    write_bytes(wanted.path / MASKS, (config.out / "artifacts" / picked.point.artifact).read_bytes())
+    assert picked.result.masks.digest() == wanted.masks().digest()
+    # without test images the figures are those of the validation images, and so the ones that the trial had
+    metrics = picked.result.metrics["ensemble"]["metrics"]
+    assert metrics["cls/NLL"] == pytest.approx(picked.point.metrics["cls/NLL"], rel=1e-6)
+    assert metrics["ens/IoU"] == picked.point.metrics["ens/IoU"]
+    loaded = load_ensemble(picked.result.folder.ensemble, network=network.model)
+    assert loaded.masks.digest() == picked.result.masks.digest()
+
+
+def test_picking_again_takes_up_what_is_there(finished, network, few, tmp_path) -> None:
+    config, _ = finished
+    first = pick(config.out, "macs", tmp_path / "picked", backbone=network, splits=few)
+    exported = {path: path.read_bytes() for path in sorted(first.result.folder.ensemble.iterdir())}
+    again = pick(config.out, "macs", tmp_path / "picked", backbone=network, splits=few)
+    assert {path: path.read_bytes() for path in exported} == exported
+    assert again.result.masks.digest() == first.result.masks.digest()
+
+
+def test_masks_that_another_machine_keeps_are_searched_again(finished, network, few, tmp_path, caplog) -> None:
+    config, _ = finished
+    here = pick(config.out, "nll", tmp_path / "here", backbone=network, splits=few)
+    elsewhere = tmp_path / "study"
+    elsewhere.mkdir()
+    (elsewhere / "journal.log").write_bytes((config.out / "journal.log").read_bytes())
+    with caplog.at_level("WARNING", "subnet_search"):
+        there = pick(elsewhere, "nll", tmp_path / "there", backbone=network, splits=few)
+    assert "are searched again" in caplog.text
+    assert there.result.masks.digest() == here.result.masks.digest()
+
+
+def test_what_is_not_the_study_is_refused(finished, few, tmp_path) -> None:
+    config, _ = finished
+    other = load_backbone("digits", "random", seed=10, width=4)
+    with pytest.raises(SubnetSearchError, match="made with another network than digits has now"):
+        pick(config.out, "nll", tmp_path / "picked", backbone=other, splits=few)
+    with pytest.raises(SubnetSearchError, match="there is no study 'nowhere'"):
+        pick(tmp_path / "nowhere", "nll", tmp_path / "picked")
+    assert not (tmp_path / "picked").exists()
+
+
+def test_the_command_says_what_it_chose_and_where_it_is(finished, monkeypatch, capsys, network, few, tmp_path) -> None:
+    config, found = finished
+    here = partial(pick, backbone=network, splits=few)
+    monkeypatch.setattr(cli, "pick", here)
+    cli.main(["pick", str(config.out), "--prefer", "nll", "--out", str(tmp_path / "picked")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"trial {choose(found, 'nll').number} " in said
+    assert "MACs / dense" in said
+    assert (tmp_path / "picked" / "ensemble" / "manifest.json").is_file()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["pick", str(config.out), "--prefer", "nll<=0", "--out", str(tmp_path / "other")])
+    assert "the nearest is trial" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "other").exists()
