@@ -19,6 +19,8 @@ DEATHS = 3
 ROLE, WORKER, LINEAGE, DIED = "role", "worker", "lineage", "died"
 """User attributes of a trial: `search`, `default` or `control`; the process that runs it; the trials that it stands for;
 how many workers died of those."""
+SETTINGS = "settings"
+"""All settings of its run, kept as soon as all are chosen."""
 WITHDRAWN, ERROR, STOPPED = "withdrawn", "error", "stopped"
 """Those of a failed one: why it gave way to another; what was wrong with its settings; what its worker was stopped by."""
 
@@ -76,13 +78,14 @@ def rival(trials: Sequence[FrozenTrial], number: int) -> FrozenTrial | None:
 
 
 def queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queues a lost trial, with what it had chosen."""
+    """Queues a lost trial, with what it had chosen; one that had not chosen everything chooses again, from the start."""
     system = {name: value for name, value in trial.system_attrs.items() if name == "fixed_params"}
+    chosen = SETTINGS in trial.user_attrs
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
+            params=trial.params if chosen else {},
+            distributions=trial.distributions if chosen else {},
             user_attrs={ROLE: role(trial), LINEAGE: [*lineage(trial), trial.number], DIED: _died(trial)},
             system_attrs=system,
         )

@@ -78,7 +78,7 @@ def run_trial(trial: optuna.Trial, setup: TuneSetup) -> list[float]:
     config, clock = setup.config, Clock()
     role = str(trial.user_attrs[ledger.ROLE])
     run = suggest(trial, setup.space, config.run(), role)
-    trial.set_user_attr("settings", settings_of(run))
+    trial.set_user_attr(ledger.SETTINGS, settings_of(run))
     plan = _planned(run, setup, clock)
     folder = RunFolder(config.out / "trials" / _root(trial))
     reached: list[list[float]] = []
@@ -171,14 +171,10 @@ def _measured(
         key |= {name: settings[name] for name in ("members", "budget", "relevance", "search")}
 
     def compute() -> tuple[MaskSet, dict[str, Any]]:
-        rung = RunFolder(folder.path / f"epochs-{epochs}")
-        try:
-            with clock.stage("finetune"):
-                ensemble = _trained(plan, run, setup, rung)
-            with clock.stage("evaluate"):
-                return ensemble.masks, setup.figures(ensemble)
-        finally:
-            setup.accelerator.free_memory()  # it holds on to every network that it has prepared
+        with clock.stage("finetune"):
+            ensemble = _trained(plan, run, setup, RunFolder(folder.path / f"epochs-{epochs}"))
+        with clock.stage("evaluate"):
+            return ensemble.masks, setup.figures(ensemble)
 
     return setup.cache.measured({**key, "evaluate": setup.evaluated}, compute)
 

@@ -131,6 +131,8 @@ class Worker:
             with suppress(Exception):
                 trial.set_user_attr(ledger.STOPPED, type(problem).__name__)
             raise
+        finally:
+            self.setup.accelerator.free_memory()  # it holds on to every network that it has prepared
 
 
 def heal(study: optuna.Study, unclaimed: dict[int, float], grace: float) -> None:

@@ -24,6 +24,7 @@ from subnet_search.evaluate.keys import FIXED_KEYS
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_splits
 from subnet_search.relevance import RelevanceConfig
+from subnet_search.search import BudgetConfig
 from subnet_search.settings import DataConfig, RunConfig
 from subnet_search.tune import SpaceConfig, tune
 from subnet_search.tune.config import TuneConfig
@@ -101,6 +102,7 @@ def made_up_study() -> Callable[..., optuna.Study]:
 TINY: dict[str, Any] = {
     "trials": 6,
     "members": 2,
+    "budget": BudgetConfig(budget=1.5),
     "relevance": RelevanceConfig(samples=8, nodes=2, precision="fp32"),
     "finetune": FinetuneConfig(epochs=3, batch_size=24, precision="fp32"),
     "evaluate": EvaluateConfig(latency_repeats=0),
@@ -151,13 +153,13 @@ def few(network: Backbone) -> Splits:
     return Splits(whole.train.subset(range(48)), whole.validation.subset(range(40)))
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Callable[..., TuneConfig]:
-    """Makes settings of a study in a folder of the test's own."""
-    return lambda **changes: TuneConfig(**{"out": tmp_path / "study", **TINY, **changes})
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., TuneConfig]:
+    """Makes settings of a study in a folder."""
+    return lambda out, **changes: TuneConfig(**{"out": out, **TINY, **changes})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run(network: Backbone, few: Splits) -> Callable[..., Any]:
     """Runs a study on the narrow network and the few images."""
     return lambda config, **given: tune(config, **{"backbone": network, "splits": few, **given})
@@ -190,7 +192,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def until() -> Callable[[Callable[[], Any]], Any]:
     """Waits for something to become true, and returns it."""
 
-    def wait(found: Callable[[], Any], seconds: float = 120.0) -> Any:
+    def wait(found: Callable[[], Any], seconds: float = 600.0) -> Any:
         deadline = time.monotonic() + seconds
         while not (value := found()):
             assert time.monotonic() < deadline, "this takes too long"

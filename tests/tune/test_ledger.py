@@ -48,6 +48,7 @@ def test_what_is_queued_again_keeps_its_choice_and_nothing_else() -> None:
     study.enqueue_trial({"y": 2.0}, user_attrs={"role": "control"})
     running = study.ask()
     running.suggest_float("x", 0, 1)
+    running.set_user_attr("settings", {"members": 2})
     running.set_user_attr("rung_values", [[1.0]])
     running.set_constraint("budget", 1.0)
     study.tell(running, state=TrialState.FAIL)
@@ -61,6 +62,16 @@ def test_what_is_queued_again_keeps_its_choice_and_nothing_else() -> None:
     assert taken.suggest_float("x", 0, 1) == study.trials[0].params["x"]
     assert taken.suggest_float("y", 0, 9) == 2.0
     assert ledger.lost(study.trials) == []
+
+
+def test_one_that_had_not_chosen_everything_chooses_again() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"y": 2.0})
+    study.ask().suggest_float("x", 0, 1)
+    study.tell(0, state=TrialState.FAIL)
+    ledger.queue_again(study, study.trials[0])
+    assert study.trials[1].params == {}
+    assert study.ask().suggest_float("y", 0, 9) == 2.0
 
 
 def test_a_trial_that_kills_its_workers_is_given_up() -> None:
