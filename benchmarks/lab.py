@@ -133,7 +133,9 @@ def main(grid: Grid) -> None:
                     continue
                 console.print(f"{grid.backbone} {idea} budget {budget} seed {seed}, {grid.setting}")
                 with Progress(console=console) as progress:
-                    job = partial(subnet_search.run, config, backbone=backbone, splits=splits, progress=progress)
+                    job = partial(
+                        subnet_search.run, config, backbone=backbone, splits=splits, report=False, progress=progress
+                    )
                     if idea.endswith(SHUFFLED):
                         _shuffle(job(until="search"), seed)
                     result = job(until="evaluate")

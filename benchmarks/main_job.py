@@ -89,7 +89,7 @@ def main(grid: Grid) -> None:
                 console.print(f"{grid.backbone} {key} budget {budget} seed {seed}")
                 with Progress(console=console) as progress:
                     result = subnet_search.run(
-                        settings(grid, method, budget, seed), until="evaluate", progress=progress
+                        settings(grid, method, budget, seed), until="evaluate", report=False, progress=progress
                     )
                 found = json.loads(json.dumps(dict(result.metrics)))
                 if not _done(grid, "dense", None, seed):

@@ -86,14 +86,18 @@ class MemberMask(nn.Module):
         mask: bool `[member, channel]`.
         channel_axis: Axis of the layer's output that holds the channels: 1 for convolutions, -1 for linear layers.
         kept: bool `[member]`, true where the member keeps the residual branch that ends here; None where none does.
+        common: Whether members have the layer in common: nothing is masked, and there may be any number of rows.
     """
 
     mask: Tensor
     kept: Tensor | None
 
-    def __init__(self, layer: nn.Module, mask: Tensor, channel_axis: int, kept: Tensor | None = None) -> None:
+    def __init__(
+        self, layer: nn.Module, mask: Tensor, channel_axis: int, kept: Tensor | None = None, common: bool = False
+    ) -> None:
         super().__init__()
         self.layer = layer
+        self.common = common
         self.channel_axis = channel_axis
         self.register_buffer("mask", mask.to(_device(layer), copy=True))
         self.register_buffer("kept", None if kept is None else kept.to(_device(layer), copy=True))
@@ -101,6 +105,8 @@ class MemberMask(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Runs the layer on member-major rows `[member * batch, ...]` and masks its output, of as many rows."""
         out: Tensor = self.layer(x)
+        if self.common:
+            return out
         members, channels = self.mask.shape
         shape = [members] + [1] * out.ndim
         shape[self.channel_axis if self.channel_axis < 0 else self.channel_axis + 1] = channels

@@ -24,10 +24,13 @@ class Predictor(nn.Module, ABC):
         members: Number of answers K for each image.
         inputs: Images that one row of the network takes in at once; 1 but for MIMO, where K is a multiple of it.
         card: What the network expects and means.
+        shareable: Whether several processes can share the rows of a training step: what is computed of a row depends on
+            the other rows through batch normalisation alone.
     """
 
     members: int
     inputs: int = 1
+    shareable: bool = True
     card: Card
 
     @abstractmethod

@@ -77,13 +77,15 @@ class SubnetEnsemble(Predictor):
         self.network = copy.deepcopy(network)
         modules = dict(self.network.named_modules())
         depth = _depth(graph, masks)
-        own = set(graph.norms if self.config.norm == "member" else ()) - trunk_layers(graph, self.config.trunk)
+        trunk = trunk_layers(graph, self.config.trunk)
+        own = set(graph.norms if self.config.norm == "member" else ()) - trunk
         for name, mask in self._site_masks(masks, modules).items():
             module = modules[name]
             if isinstance(module, _BatchNorm) and name in own:
                 replacement: nn.Module = MemberNorm(module, mask, depth.get(name))
             else:
-                replacement = MemberMask(module, mask, -1 if isinstance(module, nn.Linear) else 1, depth.get(name))
+                axis = -1 if isinstance(module, nn.Linear) else 1
+                replacement = MemberMask(module, mask, axis, depth.get(name), name in trunk)
             self.network.set_submodule(name, replacement)
         for name in graph.norms:
             module = self.network.get_submodule(name)

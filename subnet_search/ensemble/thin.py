@@ -8,6 +8,7 @@ gradients come back to the shared ones; what nobody keeps gets a gradient of zer
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
 from subnet_search.ensemble.thin_member import ThinMember, ThinNorm, thin_member
 from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import trunk_layers
 
 log = logging.getLogger("subnet_search")
 
@@ -30,6 +32,9 @@ AGREEMENT = 1e-4
 
 class ThinEnsemble(Predictor):
     """The members of an ensemble as thin networks that share its parameters and running statistics.
+
+    The trunk that members have in common is computed once, on the rows of all of them; where they all see the same
+    images, once for these. Its running variances are then those of fewer rows (n / (n - 1) is that much larger).
 
     Its masks are those that the ensemble had when this was made. Running statistics of channels that a member does not
     keep stand still, where behind a mask they would follow what nobody reads.
@@ -51,6 +56,7 @@ class ThinEnsemble(Predictor):
         self.skeletons = [thin_member(ensemble, k) for k in range(self.members)]
         self.parameters_read, self.statistics_read = _gathers(ensemble, self.skeletons)
         self.norms = _norms(ensemble, self.skeletons)
+        self.trunk = trunk_layers(ensemble.graph, ensemble.config.trunk)
         self.training = ensemble.training
         self.follow()
         self.unread: list[nn.Parameter] = []
@@ -80,11 +86,33 @@ class ThinEnsemble(Predictor):
             for own in thin:
                 if (own.training, own.momentum, own.before) != (norm.training, norm.momentum, before):
                     own.training, own.momentum, own.before = norm.training, norm.momentum, before
+        trunk = self._trunk(x)
+        parts = {name: [out] * self.members if repeat else out.chunk(self.members) for name, out in trunk.items()}
+        for k, skeleton in enumerate(self.skeletons):
+            for name, layer in skeleton.recalled.items():
+                vars(layer)["result"] = parts[name][k]
         logits = torch.stack([skeleton.network(part) for skeleton, part in zip(self.skeletons, rows, strict=True)])
         self._write()
         for parameter in self.unread:  # behind a mask it gets a gradient of zero, with which weights decay
             logits = logits + parameter.flatten()[:0].sum()
         return logits
+
+    def _trunk(self, rows: Tensor) -> dict[str, Tensor]:
+        """Runs the ensemble's network up to the end of the trunk; returns what each layer of it has given."""
+        if not self.trunk:
+            return {}
+        network, found = self.ensemble.network, dict[str, Tensor]()
+        end = next(name for name in self.ensemble.graph.order if name not in self.trunk)
+        hooks = [network.get_submodule(name).register_forward_hook(_kept(name, found)) for name in self.trunk]
+        hooks.append(network.get_submodule(end).register_forward_pre_hook(_stop))
+        try:
+            network(rows)
+        except _TrunkEndsError:
+            return found
+        finally:
+            for hook in hooks:
+                hook.remove()
+        raise SubnetSearchError(f"the network's forward pass does not come to {end!r}, where the trunk ends")
 
     @torch.no_grad()
     def _write(self) -> None:
@@ -100,6 +128,8 @@ class ThinEnsemble(Predictor):
         for skeleton in self.skeletons:
             for module, attribute in skeleton.holders.values():
                 vars(module)[attribute] = None
+            for layer in skeleton.recalled.values():
+                vars(layer)["result"] = None
 
     def macs(self) -> int:
         """Returns the ensemble's multiply-accumulates."""
@@ -137,10 +167,24 @@ def thinned(predictor: Predictor, wanted: bool | None = None) -> Predictor:
     return thin
 
 
+class _TrunkEndsError(Exception):
+    """Ends a forward pass of which only the first layers are wanted."""
+
+
+def _stop(_module: nn.Module, _inputs: Any) -> None:
+    raise _TrunkEndsError
+
+
+def _kept(name: str, found: dict[str, Tensor]) -> Any:
+    return lambda _module, _inputs, out: found.update({name: out})
+
+
 def _check(ensemble: SubnetEnsemble) -> None:
     """Raises where a member's network cannot be run apart from the others'."""
-    network = ensemble.network
+    network, trunk = ensemble.network, trunk_layers(ensemble.graph, ensemble.config.trunk)
     for name, module in network.named_modules():
+        if name.removesuffix(".layer") in trunk:
+            continue
         if isinstance(module, _BatchNorm) and not isinstance(module, MemberNorm):
             raise SubnetSearchError(f"{name!r} normalises over the rows of all members")
         if not isinstance(module, MemberNorm | MemberMask) and any(True for _ in module.buffers(recurse=False)):
@@ -192,11 +236,14 @@ def _gathers(
 ) -> tuple[list[tuple[str, Gather]], list[tuple[str, Gather]]]:
     """Name in the skeletons, and what is read there: parameters, and running statistics."""
     device = next(ensemble.parameters()).device
+    trunk = trunk_layers(ensemble.graph, ensemble.config.trunk)
     parameters: list[tuple[str, Gather]] = []
     statistics: list[tuple[str, Gather]] = []
     for name, module in ensemble.network.named_modules():
         owned = isinstance(module, MemberNorm | MemberLinear)
         plain = name.removesuffix(".layer") if isinstance(_parent(ensemble.network, name), MemberMask) else name
+        if plain in trunk:
+            continue  # computed by the ensemble's own layers
         tensors = [attribute for attribute, _ in module.named_parameters(recurse=False)]
         if isinstance(module, MemberNorm) and module.running_mean is not None:
             tensors += ["running_mean", "running_var"]

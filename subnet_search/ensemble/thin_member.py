@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
-from subnet_search.groups import SlicedNetwork, slice_network
+from subnet_search.groups import SlicedNetwork, slice_network, trunk_layers
 from subnet_search.groups.resizing import ResizedCalls
 
 Places = tuple[tuple[int, Tensor], ...]
@@ -33,11 +33,28 @@ class ThinMember:
         network: Prepared input `[batch, ...]` → logits `[batch, class]`.
         holders: Name of each parameter and running statistic → module and attribute that read it.
         places: Such a name → what is kept of the shared tensor, without its member axis.
+        recalled: The layers of the trunk, whose results are put there before a forward pass.
     """
 
     network: SlicedNetwork
     holders: Mapping[str, tuple[nn.Module, str]]
     places: Mapping[str, Places]
+    recalled: Mapping[str, Recalled]
+
+
+class Recalled(nn.Module):
+    """Stands for a layer of the trunk: gives what was computed once for all members.
+
+    Attributes:
+        result: What the layer gives; None between the forward passes.
+    """
+
+    result: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: ARG002 - the layer's input is what its result was computed from
+        """Returns the result."""
+        assert self.result is not None
+        return self.result
 
 
 class ThinNorm(_BatchNorm):
@@ -109,6 +126,9 @@ def thin_member(ensemble: SubnetEnsemble, member: int) -> ThinMember:
     sliced = slice_network(numbered, ensemble.graph, kept)
     places = {name: _places(whole[name].shape, small) for name, small in _tensors(sliced.network)}
     _leave_out(sliced, ensemble, masks.left_out(member))
+    recalled = {name: Recalled() for name in trunk_layers(ensemble.graph, ensemble.config.trunk)}
+    for name, result in recalled.items():
+        sliced.network.set_submodule(name, result)
     network = sliced if _changes_numbers(sliced) else SlicedNetwork(sliced.network, (), {})
     holders = {}
     for name, _ in list(_tensors(network.network)):
@@ -118,7 +138,7 @@ def thin_member(ensemble: SubnetEnsemble, member: int) -> ThinMember:
         vars(module)[attribute] = None
         holders[name] = (module, attribute)
     network.train(ensemble.training)
-    return ThinMember(network, holders, {name: places[name] for name in holders})
+    return ThinMember(network, holders, {name: places[name] for name in holders}, recalled)
 
 
 def _numbered(ensemble: SubnetEnsemble, member: int) -> nn.Module:

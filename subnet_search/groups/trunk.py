@@ -47,16 +47,13 @@ def trunk_layers(graph: GroupGraph, share: float) -> frozenset[str]:
     trunk: list[str] = []
     for name in graph.order:
         node = ("layer", name)
-        if node in graph.graph and name not in trunk:
-            cost += graph.graph.nodes[node]["macs"]
-            if cost > allowed:
-                break
+        cost += graph.graph.nodes[node]["macs"] if node in graph.graph else 0
+        # a layer that runs again reads what members have changed
+        if cost > allowed or name == graph.head or graph.order.count(name) > 1:
+            break
         trunk.append(name)
-    else:
-        trunk = trunk[: graph.order.index(graph.head)] if graph.head in graph.order else trunk
-    later = set(graph.order[len(trunk) :])  # a layer that runs again is no part
     weighted = any(("layer", name) in graph.graph for name in trunk)  # a norm of the input alone is no trunk
-    return frozenset(trunk) - later if weighted else frozenset()
+    return frozenset(trunk if weighted else ())
 
 
 def trunk_macs(graph: GroupGraph, share: float) -> int:

@@ -3,7 +3,7 @@
 import copy
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from subnet_search.ensemble import EnsembleConfig, MemberNorm, SubnetEnsemble
 from subnet_search.ensemble.thin import ThinEnsemble, thinned
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import MaskSet, full_masks
+from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks
 
 MEMBERS, ROWS = 3, 5
 
@@ -51,7 +52,9 @@ def ensemble_of(
     return SubnetEnsemble(model, graph, make_masks(graph), card, config)
 
 
-def trained(ensemble: SubnetEnsemble, thin: bool, steps: int = 3) -> tuple[SubnetEnsemble, list[Tensor], list[Tensor]]:
+def trained(
+    ensemble: SubnetEnsemble, thin: bool, steps: int = 3, repeat: Collection[int] = (1,)
+) -> tuple[SubnetEnsemble, list[Tensor], list[Tensor]]:
     """A copy after some steps of SGD, the logits of each step, and the gradients of the last one."""
     ensemble = copy.deepcopy(ensemble)
     model = thinned(ensemble, thin)
@@ -61,11 +64,11 @@ def trained(ensemble: SubnetEnsemble, thin: bool, steps: int = 3) -> tuple[Subne
     found = []
     model.train()
     for step in range(steps):
-        repeat = step == 1
-        rows = torch.randn(ROWS if repeat else MEMBERS * ROWS, *ensemble.graph.example_shape, generator=generator)
+        shared = step in repeat
+        rows = torch.randn(ROWS if shared else MEMBERS * ROWS, *ensemble.graph.example_shape, generator=generator)
         labels = torch.randint(ensemble.graph.classes, (MEMBERS * ROWS,), generator=generator)
         optimizer.zero_grad()
-        logits = model(rows.double(), repeat=repeat)
+        logits = model(rows.double(), repeat=shared)
         F.cross_entropy(logits.flatten(0, 1), labels).backward()
         optimizer.step()
         found.append(logits.detach())
@@ -74,8 +77,8 @@ def trained(ensemble: SubnetEnsemble, thin: bool, steps: int = 3) -> tuple[Subne
     return ensemble, found, gradients
 
 
-def assert_trained_alike(ensemble: SubnetEnsemble) -> None:
-    masked, thin = trained(ensemble, False), trained(ensemble, True)
+def assert_trained_alike(ensemble: SubnetEnsemble, repeat: Collection[int] = (1,)) -> None:
+    masked, thin = trained(ensemble, False, repeat=repeat), trained(ensemble, True, repeat=repeat)
     torch.testing.assert_close(thin[1], masked[1], rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(thin[2], masked[2], rtol=1e-6, atol=1e-9)
     for (name, got), expected in zip(thin[0].named_parameters(), masked[0].parameters(), strict=True):
@@ -179,10 +182,20 @@ def test_it_computes_what_members_keep_and_no_more(monkeypatch) -> None:
         return replace(halves(graph), depth={graph.branches[0].site: torch.tensor([True, False, True])})
 
     ensemble = ensemble_of(CASES["padded"].model(), (3, 8, 8), make_masks=shallow)
-    thin, counts = ThinEnsemble(ensemble), []
+    thin = ThinEnsemble(ensemble)
     x = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         thin(x)  # branches that are left out look once at the shape of what they would write
+
+    counts = counted(monkeypatch)
+    with torch.no_grad():
+        thin(x)
+    assert sum(counts) == ensemble.macs()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Multiply-accumulates for one sample of every convolution and linear layer that runs from now on."""
+    counts: list[int] = []
 
     def counting(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(rows: Tensor, weight: Tensor, *arguments: object) -> Tensor:
@@ -194,9 +207,7 @@ def test_it_computes_what_members_keep_and_no_more(monkeypatch) -> None:
 
     for name in ("conv2d", "linear"):
         monkeypatch.setattr(F, name, counting(getattr(F, name)))
-    with torch.no_grad():
-        thin(x)
-    assert sum(counts) == ensemble.macs()
+    return counts
 
 
 def refused(
@@ -243,3 +254,39 @@ def test_making_it_changes_nothing() -> None:
     assert all(module.training for module in ensemble.modules())
     assert [name.removeprefix("ensemble.") for name in thin.state_dict()] == list(before)
     assert (thin.macs(), thin.identity(), thin.members) == (ensemble.macs(), ensemble.identity(), MEMBERS)
+
+
+def with_a_trunk(share: float = 0.4) -> SubnetEnsemble:
+    backbone = load_backbone("resnet20", "random", width=4)
+    graph = find_groups(backbone.model, torch.zeros(2, 3, 32, 32))
+    quotas = allocate_quotas(graph, MEMBERS, BudgetConfig(1.3), trunk=share)
+    masks = search_masks(None, graph.widths, quotas, SearchConfig("random"))
+    model = ARCHITECTURES.trained(backbone.model.double())
+    return SubnetEnsemble(model, graph, masks, backbone.card, EnsembleConfig(trunk=share))
+
+
+def test_a_trunk_is_trained_by_the_rows_of_all_members() -> None:
+    assert_trained_alike(with_a_trunk(), repeat=())
+
+
+@torch.no_grad()
+def test_a_trunk_is_computed_once_for_images_that_all_members_see(monkeypatch) -> None:
+    ensemble = with_a_trunk().eval()
+    thin = thinned(ensemble, True)
+    assert isinstance(thin, ThinEnsemble)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()  # fewer images than members
+    torch.testing.assert_close(thin(x), ensemble(x))
+    counts = counted(monkeypatch)
+    thin(x[:1])
+    assert sum(counts) == ensemble.macs()
+
+
+def test_statistics_of_a_trunk_that_sees_shared_images_follow_them() -> None:
+    ensemble = with_a_trunk()
+    masked, thin = (trained(ensemble, form, repeat=(0, 1, 2))[0] for form in (False, True))
+    theirs = masked.state_dict()
+    for name, ours in thin.state_dict().items():
+        if "layer.running" in name:  # of the trunk
+            torch.testing.assert_close(ours, theirs[name], rtol=1e-2 if "var" in name else 1e-7, atol=1e-9)
+        elif "running" not in name:
+            torch.testing.assert_close(ours, theirs[name], rtol=1e-7, atol=1e-9)
