@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from subnet_search.baselines.rewired import RewiredEnsemble
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble.row_share import drawn_rows
 from subnet_search.errors import SubnetSearchError
 
 Unit = Literal["channel", "branch"]
@@ -53,7 +54,7 @@ class Sampled(nn.Module):
         if self.training:
             # a seed for each step, so that a resumed training draws what the undisturbed one would have drawn
             generator = torch.Generator(out.device).manual_seed(1_000_003 * self.seed + int(self.step) + 1)
-            kept = torch.rand(len(out), self.units, generator=generator, device=out.device) >= self.rate
+            kept = drawn_rows(len(out), self.units, len(self.draws), generator) >= self.rate
             self.step += 1
         else:
             kept = self.draws.repeat_interleave(len(out) // len(self.draws), dim=0)

@@ -105,6 +105,7 @@ class GatedEnsemble(Predictor):
         described: What else decides the course of the training, plain JSON values.
     """
 
+    shareable = False  # gates are moved by the gradients of all rows of a step
     step: Tensor
 
     def __init__(

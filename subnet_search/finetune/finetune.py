@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,8 +13,6 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from subnet_search.data import augment, batches
-from subnet_search.data.array_dataset import check_labels
 from subnet_search.data.batches import length
 from subnet_search.device import autocast
 from subnet_search.ensemble import Predictor, thinned
@@ -23,7 +20,11 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import checkpoint as checkpoints
 from subnet_search.finetune.config import FinetuneConfig
 from subnet_search.finetune.loss import loss_of
-from subnet_search.finetune.order import order_of_epoch, steps_of_epoch
+from subnet_search.finetune.optimizer import make_optimizer, one_cycle
+from subnet_search.finetune.order import order_of_epoch
+from subnet_search.finetune.rows import rows_of_epoch, seen_by_all
+from subnet_search.finetune.shared_steps import SharedSteps, take_over
+from subnet_search.processes import from_main
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ def finetune(
     A run that was killed continues at the last finished epoch when it is called again with the same arguments and
     checkpoint file, and ends with the same numbers as an undisturbed one on the same machine.
 
+    Several processes share the rows of every step and come to what one would come to, but for rounding; each calls this
+    with the same arguments. The weights that count are those of the main process, which alone reads and writes the
+    checkpoint.
+
     Args:
         ensemble: The network to train.
         dataset: Training images (raw) and labels.
@@ -74,8 +79,8 @@ def finetune(
 
     Raises:
         SubnetSearchError: where the loss stops being finite, a teacher is missing, labels are outside the classes,
-            there are fewer images than members to split them over, the checkpoint belongs to another run, or there is
-            more than one process.
+            there are fewer images than members to split them over, the checkpoint belongs to another run, or several
+            processes cannot share the rows of a step.
     """
     config = config or FinetuneConfig()
     accelerator = accelerator or Accelerator()
@@ -83,50 +88,48 @@ def finetune(
         raise SubnetSearchError(
             "finetune.distill is positive, so the dense network is needed as teacher; pass teacher="
         )
-    if accelerator.num_processes > 1:
-        raise SubnetSearchError(
-            f"fine-tuning on {accelerator.num_processes} processes is not supported: each would train on all images; start one process"
-        )
     images = length(dataset)
-    steps = steps_of_epoch(config, images, ensemble.members, ensemble.inputs)
+    order = order_of_epoch(config, images, ensemble.members, 0, ensemble.inputs)
+    steps, shared = SharedSteps(accelerator, order.shape[2]), seen_by_all(config) and ensemble.inputs == 1
     device = accelerator.device
     ensemble.to(device)
     memory = torch.channels_last if len(ensemble.card.input_shape) == 3 else torch.contiguous_format
     ensemble.to(memory_format=memory)  # type: ignore[call-overload] # the stubs know only the variant with a device
-    optimizer = _optimizer(ensemble, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _one_cycle(config, steps))
+    optimizer = make_optimizer(ensemble, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config, len(order)))
     losses: list[float] = []
     seconds: list[float] = []
     identity = checkpoints.fingerprint(ensemble, config, images)
-    if checkpoint is not None and checkpoint.exists():
-        state = checkpoints.load(checkpoint, identity, ensemble)
+    take_over(accelerator, ensemble)
+    state = from_main(accelerator, lambda: _saved(checkpoint, identity, ensemble))
+    if state is not None:
         ensemble.load_state_dict(state["ensemble"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         losses, seconds = state["losses"], state["seconds"]
-    model, optimizer = accelerator.prepare(thinned(ensemble, thin), optimizer)
+    model, optimizer = thinned(ensemble, thin), accelerator.prepare(optimizer)
     optimizer.zero_grad()  # what the caller has left there is no part of the first step
     if teacher is not None:
         teacher.to(device).eval()
-    task = progress.add_task("fine-tuning", total=config.epochs * steps) if progress else None
+    task = progress.add_task("fine-tuning", total=config.epochs * len(order)) if progress else None
     if progress and task is not None:
-        progress.update(task, completed=len(losses) * steps)
+        progress.update(task, completed=len(losses) * len(order))
 
     for epoch in range(len(losses), config.epochs):
         began = time.perf_counter()
         model.train()
         total = torch.zeros((), device=device)
-        for rows, labels in _rows_of_epoch(ensemble, dataset, config, epoch, images, device):
-            shared = len(labels) < ensemble.members
-            loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config, shared)
+        for rows, labels in rows_of_epoch(ensemble, dataset, config, epoch, images, steps, device):
+            loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config, shared, steps)
             accelerator.backward(loss)
+            steps.average(ensemble.parameters())
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             total += loss.detach()
             if progress and task is not None:
                 progress.advance(task)
-        mean = float(total) / max(steps, 1)
+        mean = float(total) / len(order)
         if not torch.isfinite(total):
             raise SubnetSearchError(
                 f"the training loss became {mean} in epoch {epoch + 1}; lower finetune.learning_rate (now {config.learning_rate}) or use precision=fp32"
@@ -144,89 +147,30 @@ def finetune(
             }
             checkpoints.save(checkpoint, state)
     ensemble.eval()
-    order = order_of_epoch(config, images, ensemble.members, 0, ensemble.inputs)
     return History(tuple(losses), tuple(seconds), len(losses) * order.numel() // ensemble.inputs)
 
 
-def _rows_of_epoch(
-    ensemble: Predictor,
-    dataset: Dataset[tuple[Tensor, int]],
-    config: FinetuneConfig,
-    epoch: int,
-    images: int,
-    device: torch.device,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields prepared images and labels of each step.
-
-    Member-major rows `[member * row, ...]` with labels `[member, row]`; where all members see the same images, these
-    once, `[row, ...]` and `[1, row]`, so that they are read and changed once and the members answer to the same.
-    """
-    order = order_of_epoch(config, images, ensemble.members, epoch, ensemble.inputs)
-    if _shared(config) and ensemble.inputs == 1:
-        order = order[:, :1]
-    changes = torch.Generator().manual_seed(15_485_863 * config.seed + epoch)
-    repeated = ensemble.inputs > 1 or config.batch_repetition > 1
-    for step, (rows, labels) in zip(order, batches(dataset, order[0].numel(), order.flatten()), strict=True):
-        check_labels(labels, len(ensemble.card.classes), "finetune")
-        if int(labels.min()) < 0:
-            raise SubnetSearchError("finetune: some images have no label (−1), expected labels for all of them")
-        changed = augment(rows, config.augment, changes)
-        if repeated:  # an image that is repeated is the same image
-            changed = changed[_first_places(step.flatten())]
-        yield ensemble.card.prepare(changed.to(device, non_blocking=True)), labels.to(device).view(order.shape[1], -1)
-
-
-def _first_places(indices: Tensor) -> Tensor:
-    """For each element the first place at which its value stands: [7, 5, 7] → [0, 1, 0]."""
-    values, inverse = indices.unique(return_inverse=True)
-    places = torch.arange(len(indices))
-    first = torch.full((len(values),), len(indices)).scatter_reduce(0, inverse, places, "amin")
-    return first[inverse]
-
-
-def _shared(config: FinetuneConfig) -> bool:
-    """Whether all members see the same images in a step."""
-    return config.mode == "repeat" and not config.bagging
+def _saved(checkpoint: Path | None, identity: str, ensemble: Predictor) -> dict[str, Any] | None:
+    """The state that an earlier run has left; None where there is none."""
+    if checkpoint is None or not checkpoint.exists():
+        return None
+    return checkpoints.load(checkpoint, identity, ensemble)
 
 
 def _loss_of_step(
-    model: nn.Module, teacher: nn.Module | None, rows: Tensor, labels: Tensor, config: FinetuneConfig, shared: bool
+    model: nn.Module,
+    teacher: nn.Module | None,
+    rows: Tensor,
+    labels: Tensor,
+    config: FinetuneConfig,
+    shared: bool,
+    steps: SharedSteps,
 ) -> Tensor:
     """Runs the members, and the teacher where there is distillation, on the images of a step."""
-    with autocast(rows.device, config.precision):
-        logits = model(rows, repeat=shared)
+    with autocast(rows.device, config.precision), steps.shared():
+        logits = steps.whole(model(rows, repeat=shared).float())
         guide = None
         if teacher is not None and config.distill > 0:
             with torch.no_grad():
-                guide = teacher(rows).unflatten(0, (len(labels), -1)).expand_as(logits)
+                guide = steps.whole(teacher(rows).float().unflatten(0, (len(labels), -1))).expand_as(logits)
     return loss_of(logits, labels.expand(len(logits), -1), guide, config)
-
-
-def _optimizer(ensemble: Predictor, config: FinetuneConfig) -> torch.optim.Optimizer:
-    """SGD that decays weight matrices only: norms, biases and the members' factors of shared weights (`alpha`, `gamma`)
-    gain nothing from it, and masked ones would drift.
-    """  # noqa: D205 - one sentence
-    names = ("bias", "alpha", "gamma")
-    spared = [p for n, p in ensemble.named_parameters() if n.endswith(names) or _is_norm(ensemble, n)]
-    chosen = {id(p) for p in spared}
-    decayed = [p for p in ensemble.parameters() if id(p) not in chosen]
-    parameters = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
-
-
-def _is_norm(ensemble: Predictor, parameter: str) -> bool:
-    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    return isinstance(ensemble.get_submodule(parameter.rpartition(".")[0]), norms)
-
-
-def _one_cycle(config: FinetuneConfig, steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate at a step: linear up, cosine down to zero."""
-    total = max(1, config.epochs * steps)
-    up = max(1, round(config.warmup * total))
-
-    def factor(step: int) -> float:
-        if step < up:
-            return (step + 1) / up
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - up) / max(1, total - up))))
-
-    return factor

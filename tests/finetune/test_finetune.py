@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import nn
 
 from subnet_search.backbones import load_backbone
@@ -13,8 +12,8 @@ from subnet_search.data import ArrayDataset, load_data
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, finetune, order_of_epoch, steps_of_epoch
-from subnet_search.finetune.finetune import _first_places
 from subnet_search.finetune.loss import residual_correlation
+from subnet_search.finetune.rows import _first_places
 from subnet_search.groups import find_groups
 from subnet_search.masks import MaskSet, full_masks
 
@@ -197,8 +196,7 @@ def test_a_seed_decides_everything(small, changes):
 
 
 def test_augmentation_differs_from_epoch_to_epoch(small, monkeypatch):
-    # the package's attribute of this name is the function, which hides the module
-    loop = importlib.import_module("subnet_search.finetune.finetune")
+    loop = importlib.import_module("subnet_search.finetune.rows")
     states = []
 
     def spying(images, kind, generator):
@@ -268,14 +266,6 @@ def test_a_loss_that_is_not_finite_stops_the_training(small, tmp_path):
     ):
         finetune(ensemble, small.data, QUICK, checkpoint=tmp_path / "state.pt")
     assert not (tmp_path / "state.pt").exists()
-
-
-def test_more_than_one_process_is_refused(small):
-    class TwoProcesses(Accelerator):
-        num_processes = 2
-
-    with pytest.raises(SubnetSearchError, match="2 processes is not supported"):
-        finetune(small.ensemble(), small.data, settings(), accelerator=TwoProcesses())
 
 
 def test_members_in_repeat_answer_to_the_same_changed_images(small):

@@ -1,0 +1,84 @@
+"""Several processes that do one job together: started by accelerate, each runs the same program.
+
+The main process alone computes what is not training, writes files and prints; the others are told what has come out.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
+
+from subnet_search.errors import SubnetSearchError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the main one, which may search and evaluate for hours."""
+
+PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU")
+"""Kinds of accelerate's processes that each hold the whole network."""
+
+# masks and scores hand out read-only mappings, which pickle does not know
+copyreg.pickle(MappingProxyType, lambda proxy: (MappingProxyType, (dict(proxy),)))
+
+
+def open_accelerator() -> Accelerator:
+    """Returns accelerate's own choice of device and processes.
+
+    Raises:
+        SubnetSearchError: where accelerate is configured to share a network out to the processes.
+    """
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    check_processes(accelerator)
+    return accelerator
+
+
+def check_processes(accelerator: Accelerator) -> None:
+    """Raises where processes are of a kind that does not each hold the whole network."""
+    kind = DistributedType(accelerator.distributed_type).value
+    if kind not in PLAIN:
+        raise SubnetSearchError(
+            f"processes of the kind {kind} are not supported, expected plain data-parallel ones; choose multi-GPU or multi-CPU in `accelerate config`, without DeepSpeed, FSDP or tensor parallelism"
+        )
+
+
+def from_main(accelerator: Accelerator, compute: Callable[[], T]) -> T:
+    """Computes something on the main process and hands it to all.
+
+    Every process has to get here. With one process it is a plain call.
+
+    Args:
+        accelerator: The processes.
+        compute: Called on the main process only; what it returns is pickled.
+
+    Returns:
+        What it has returned, on every process.
+
+    Raises:
+        SubnetSearchError: where `compute` raises it, on every process.
+    """
+    if accelerator.num_processes == 1:
+        return compute()
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = compute()
+        except SubnetSearchError as problem:  # the others must not wait for what will not come
+            found[1] = problem
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    result: T = found[0]
+    return result
+
+
+def started() -> tuple[int, int]:
+    """Returns the number of this process and how many there are, as the launcher says: (0, 1) without one."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
