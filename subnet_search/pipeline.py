@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.measure import MaskMeasure
+from subnet_search.processes import from_main, open_accelerator
 from subnet_search.provenance import device_name
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.report import write_run_report
@@ -46,7 +48,8 @@ class RunResult:
         folder: Its folder.
         masks: The masks; None where the run stopped before the search.
         ensemble: The trained ensemble in eval mode; None where the run stopped before.
-        metrics: `{"dense": row, "ensemble": row}`; empty where the run stopped before the evaluation.
+        metrics: `{"dense": row, "ensemble": row}`; empty where the run stopped before the evaluation, and on all but
+            the main one of several processes.
     """
 
     folder: RunFolder
@@ -84,8 +87,8 @@ def run(
             that was in the folder is lost.
     """
     config = config or RunConfig()
-    RunFolder.check(config)  # before anything that takes time
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or open_accelerator()
+    from_main(accelerator, lambda: RunFolder.check(config))  # before anything that takes time
     passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
@@ -93,12 +96,12 @@ def run(
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     quotas, depth = allocate(graph, config)
     # Nothing is written before this line, so that what cannot work leaves no trace.
-    folder = RunFolder.open(config, fingerprints(backbone, labels))
+    folder = from_main(accelerator, lambda: RunFolder.open(config, fingerprints(backbone, labels)))
     backbone.model.to(accelerator.device)
-    with folder.logged():
+    with folder.logged() if accelerator.is_main_process else nullcontext():
         log.info("%s until %s, on %s", config.out, until, device_name(accelerator.device))
         log.info("%d groups are searchable, %d are left whole", len(graph.groups), len(graph.left_whole))
-        masks, relevance = folder.masks(), folder.relevance()
+        masks, relevance = from_main(accelerator, lambda: (folder.masks(), folder.relevance()))
         wanted = scoring(config).criterion
         if relevance is not None and masks is None and relevance.criterion != wanted:
             relevance = None  # `score` was run for another search
@@ -106,8 +109,9 @@ def run(
         entwined = (config.search.algorithm if masks is None else masks.algorithm) in ENTWINED
         needed = entwined or (config.search.algorithm in SCORE_DRIVEN and masks is None)
         if relevance is None and (until == "score" or needed):
-            relevance = score(backbone, graph, splits, quotas, config, progress)
-            folder.save_relevance(relevance)
+            relevance = from_main(accelerator, lambda: score(backbone, graph, splits, quotas, config, progress))
+            if accelerator.is_main_process:
+                folder.save_relevance(relevance)
             log.info("scored by %s in %.1f s", relevance.criterion, relevance.seconds)
         if until == "score":
             return RunResult(folder)
@@ -119,12 +123,15 @@ def run(
             ensemble = SubnetEnsemble(backbone.model, graph, intact, backbone.card, config.ensemble)
             *first, last = phases(backbone, graph, splits, relevance, quotas, config, progress)
             searching, training = entwine(ensemble, first, backbone, splits, folder, accelerator, progress), last.config
-            if last.masks is not None:
-                ensemble.set_masks(masks or last.masks(ensemble))
+            if choose := last.masks:
+                ensemble.set_masks(masks or from_main(accelerator, lambda: choose(ensemble)))
         else:
-            masks = masks or search(backbone, graph, splits, relevance, quotas, config, depth, progress)
+            masks = masks or from_main(
+                accelerator,
+                lambda: search(backbone, graph, splits, relevance, quotas, config, depth, progress),
+            )
             ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
-        if folder.masks() is None:
+        if accelerator.is_main_process and folder.masks() is None:
             folder.save_masks(ensemble.masks)
             log.info("searched by %s: mean IoU of the members %.3f", ensemble.algorithm, ensemble.masks.mean_iou())
         masks = ensemble.masks
@@ -134,7 +141,7 @@ def run(
         fine = train(ensemble, training, backbone, splits, config, folder, accelerator, progress)
         history = joined([searching, fine])
         log.info("fine-tuned on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
-        if until == "finetune":
+        if until == "finetune" or not accelerator.is_main_process:
             return RunResult(folder, masks, ensemble)
 
         metrics = folder.metrics(config) if until == "export" and "images" not in passed else None

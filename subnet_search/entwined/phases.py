@@ -16,6 +16,7 @@ from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import Predictor, SubnetEnsemble, recalibrate
 from subnet_search.finetune import FinetuneConfig, History, finetune
 from subnet_search.masks import MaskSet
+from subnet_search.processes import from_main
 from subnet_search.records import read_masks, write_masks
 
 Data = Dataset[tuple[Tensor, int]]
@@ -85,7 +86,9 @@ def train_phases(
         if phase.masks is not None:
             assert isinstance(predictor, SubnetEnsemble)
             kept = None if folder is None else folder / f"masks-{number}.safetensors"
-            predictor.set_masks(_masks(phase.masks, predictor, kept))
+            choose, ensemble = phase.masks, predictor
+            found = from_main(accelerator, lambda: _masks(choose, ensemble, kept))  # noqa: B023 - called at once
+            ensemble.set_masks(found)
         if phase.recalibrate is not None and not (checkpoint and checkpoint.exists()):
             recalibrate(predictor, dataset, seed=phase.recalibrate, precision=phase.config.precision)
         with _trained(phase, predictor) as trained:
