@@ -14,12 +14,13 @@ import optuna
 
 from subnet_search.files import write_bytes, write_json, write_text
 from subnet_search.plots.page import FORMATS, rendered
+from subnet_search.tune.dashboard import write_dashboard
 from subnet_search.tune.importances import Importances, parameter_importances
 from subnet_search.tune.pictures import front_figure, volume_figure
 from subnet_search.tune.points import FULL, Point, Points, read_points
 from subnet_search.tune.reference import Reference, reference_of
 
-TABLE, JSON, FIGURES = "front.csv", "front.json", "figures"
+TABLE, JSON, FIGURES, DASHBOARD = "front.csv", "front.json", "figures", "dashboard.log"
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def write_front(study: optuna.Study, out: str | Path) -> Front:
         out: Its folder.
 
     Returns:
-        What was written: `front.csv` and `front.json`, and in `figures` the front and the hypervolume over trials, as
-        SVG and PNG. Of a study in which no trial was trained in full the front is empty and not drawn.
+        What was written: `front.csv` and `front.json`, a copy of the study for optuna-dashboard (`dashboard.log`), and
+        in `figures` the front and the hypervolume over trials, as SVG and PNG. Of a study in which no trial was trained
+        in full the front is empty and not drawn.
 
     Raises:
         SubnetSearchError: where the study is not one of this tool.
@@ -74,7 +76,9 @@ def write_front(study: optuna.Study, out: str | Path) -> Front:
     write_text(out / TABLE, _table(tuple(points.lower), front))
     for path, content in files.items():
         write_bytes(path, content)
-    return Front(points, front, reference, volumes, importances, (out / TABLE, out / JSON, *files))
+    write_dashboard(study, out / DASHBOARD)
+    written = (out / TABLE, out / JSON, out / DASHBOARD, *files)
+    return Front(points, front, reference, volumes, importances, written)
 
 
 def _content(
