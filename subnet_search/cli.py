@@ -23,7 +23,9 @@ from subnet_search.groups import find_groups
 from subnet_search.inputs import open_backbone, open_images
 from subnet_search.pipeline import Stage, run
 from subnet_search.predictions import write_predictions
-from subnet_search.run_folder import RunFolder
+from subnet_search.processes import started
+from subnet_search.report import write_run_report
+from subnet_search.run_folder import REPORT, RunFolder
 from subnet_search.settings import BackboneConfig, Flat, RunConfig
 from subnet_search.tables import bench_tables, comparison_table, groups_table, metrics_table
 from subnet_search.tune import TuneConfig, study_table, tune
@@ -32,6 +34,9 @@ from subnet_search.tune.pick import pick
 
 DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as one that knows when it does not know."
 
+SHARED = ("run", "score", "search", "finetune", "evaluate", "export", "compare")
+"""Commands that train, which several processes can do together."""
+
 console = Console(emoji=False, highlight=False)  # names of data such as digits:train: are no emoji
 errors = Console(stderr=True, emoji=False, highlight=False)
 
@@ -39,7 +44,13 @@ errors = Console(stderr=True, emoji=False, highlight=False)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `subnet-search`; exits with 2 where something the user gave cannot work."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    number, processes = started()
+    console.quiet = errors.quiet = number > 0  # the main process speaks for all
     try:
+        if processes > 1 and given and given[0] not in SHARED:
+            raise SubnetSearchError(
+                f"{given[0]} runs in one process, got {processes}; start it without accelerate launch, which is for {', '.join(SHARED)}"
+            )
         commands = _commands(given)
         if given and given[0] in commands:
             tyro.cli(commands[given[0]], prog=f"subnet-search {given[0]}", args=given[1:])
@@ -78,6 +89,7 @@ def _commands(given: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "tune": _tune,
         "pick": _pick,
         "inspect": _inspect,
+        "report": _report,
         "predict": _predict,
         "bench": _bench,
     }
@@ -109,6 +121,8 @@ def _run(config: RunConfig, until: Stage) -> None:
     if config.export.formats and until == "export":
         exported += f", {' '.join(config.export.formats)} in {result.folder.formats}"
     console.print(escape(f"in {result.folder.path}{exported}"))
+    if result.metrics:
+        console.print(escape(f"report: {result.folder.report}"))
 
 
 def _compare(
@@ -121,7 +135,7 @@ def _compare(
     with _progress() as progress:
         found = compare(config, progress=progress)
     console.print(comparison_table(found.rows, found.missing))
-    console.print(escape(f"in {config.out}"))
+    console.print(escape(f"in {config.out}, the report in {config.out / REPORT}"))
 
 
 def _tune(
@@ -172,6 +186,17 @@ def _inspect(
     """Show the groups of channels, where they are masked, and what is not searchable and why."""
     backbone = open_backbone(network)
     console.print(groups_table(find_groups(backbone.model, torch.zeros(2, *backbone.card.input_shape))))
+
+
+def _report(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
+) -> None:
+    """Write the report of a run that is there: report.html, and its figures and their data in the folder report.
+
+    Args:
+        folder: Folder of a run that has been evaluated, such as runs/digits.
+    """
+    console.print(escape(f"report: {write_run_report(RunFolder(folder))}"))
 
 
 def _predict(

@@ -24,7 +24,9 @@ from subnet_search.files import append_line, write_json
 from subnet_search.groups import find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
 from subnet_search.plots import draw_comparison
+from subnet_search.processes import from_main, open_accelerator
 from subnet_search.provenance import device_name
+from subnet_search.report import write_compare_report
 from subnet_search.run_folder import fingerprints
 from subnet_search.settings import JobConfig, RunConfig, to_dict
 
@@ -105,6 +107,7 @@ def compare(
     rows_file: Path | None = None,
     curves_file: Path | None = None,
     accelerator: Accelerator | None = None,
+    report: bool = True,
     progress: Progress | None = None,
 ) -> Comparison:
     """Trains and evaluates every method for every seed, seed by seed, and keeps a row of each.
@@ -121,18 +124,21 @@ def compare(
         curves_file: Where the curves of each row are kept (reliability, and risk against coverage), in the same form; by
             default `curves.jsonl` in the folder.
         accelerator: Device and processes; by default accelerate's own choice.
+        report: Whether `report.html` is written.
         progress: Bar to report to.
 
     Returns:
         The rows, and what is missing, which is in `missing.json` in the folder too; beside it, in `figures`, the rows
-        are drawn: likelihood and OOD detection against cost, reliability, risk against coverage.
+        are drawn: likelihood and OOD detection against cost, reliability, risk against coverage; and `report.html` says
+        what has come out.
 
     Raises:
         SubnetSearchError: where network, images or settings are wrong for every method.
     """
     config = config or CompareConfig()
     rows_file, curves_file = rows_file or config.out / ROWS, curves_file or config.out / CURVES
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or open_accelerator()
+    passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
     labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
@@ -146,13 +152,14 @@ def compare(
     for method, seed in cells:
         if progress and task is not None:
             progress.update(task, description=f"{method}, seed {seed}")
-        row = _finished(read_rows(rows_file), decisive, method, seed)
+        row = from_main(accelerator, lambda: _finished(read_rows(rows_file), decisive, method, seed))  # noqa: B023
         if row is None and method not in missing:
             setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
             try:
                 row, line = _cell(method, setup, config, decisive, human_counts, accelerator)
-                append_line(curves_file, json.dumps(line))
-                append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
+                if accelerator.is_main_process:
+                    append_line(curves_file, json.dumps(line))
+                    append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
             except SubnetSearchError as problem:
                 missing[method] = str(problem)
                 log.info("%s is missing: %s", method, problem)
@@ -162,12 +169,17 @@ def compare(
             for done in progress.task_ids:
                 if done != task:
                     progress.remove_task(done)
-    write_json(config.out / MISSING, missing)
+    if accelerator.is_main_process:
+        write_json(config.out / MISSING, missing)
     if not rows:
         reasons = "; ".join(f"{method}: {reason}" for method, reason in missing.items())
         raise SubnetSearchError(f"none of the methods could be run: {reasons}")
+    if not accelerator.is_main_process:
+        return Comparison(tuple(rows), missing)
     curves = [line for line in read_rows(curves_file) if line["settings"] == _digest(decisive)]
     draw_comparison(rows, curves, config.out / FIGURES, missing)
+    if report:
+        write_compare_report(config.out, rows, curves, missing, config, passed)
     return Comparison(tuple(rows), missing)
 
 
@@ -189,46 +201,50 @@ def _cell(
         longer = (replace(phase, config=replace(phase.config, epochs=epochs)) for phase in system.phases)
         system = replace(system, phases=tuple(longer))
     history = train(system, setup, config.out / CELLS / _cell_name(decisive, method, setup.run.seed), accelerator)
-    predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
-    test = splits.validation if splits.test is None else splits.test
-    settings = config.evaluate
-    tested = predict_dataset(predictor, test, card, settings.batch_size, settings.precision, setup.progress)
-    metrics = evaluate(
-        predictor,
-        card=card,
-        test=test,
-        validation=None if splits.test is None else splits.validation,
-        ood=splits.ood,
-        config=settings,
-        macs=predictor.macs(),
-        dense_macs=setup.graph.dense_macs,
-        iou=system.iou,
-        human_counts=human_counts,
-        tested=tested,
-        progress=setup.progress,
-    )
-    row = result_row(
-        method=method,
-        backbone=card.name,
-        data=config.images.data,
-        seed=setup.run.seed,
-        members=predictor.members,
-        budget=system.budget,
-        epochs=epochs if system.phases else None,
-        samples_seen=history.samples_seen if system.phases else None,
-        settings={**decisive, "origin": system.origin},
-        metrics=metrics,
-        device=device_name(accelerator.device),
-        seconds=time.perf_counter() - began,
-    )
-    curves = {
-        "method": method,
-        "seed": setup.run.seed,
-        "settings": _digest(decisive),
-        "reliability": dataclasses.asdict(reliability(tested)),
-        "risk_coverage": dataclasses.asdict(risk_coverage(tested)),
-    }
-    return row, curves
+
+    def judged() -> tuple[dict[str, Any], dict[str, Any]]:
+        predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
+        test = splits.validation if splits.test is None else splits.test
+        settings = config.evaluate
+        tested = predict_dataset(predictor, test, card, settings.batch_size, settings.precision, setup.progress)
+        metrics = evaluate(
+            predictor,
+            card=card,
+            test=test,
+            validation=None if splits.test is None else splits.validation,
+            ood=splits.ood,
+            config=settings,
+            macs=predictor.macs(),
+            dense_macs=setup.graph.dense_macs,
+            iou=system.iou,
+            human_counts=human_counts,
+            tested=tested,
+            progress=setup.progress,
+        )
+        row = result_row(
+            method=method,
+            backbone=card.name,
+            data=config.images.data,
+            seed=setup.run.seed,
+            members=predictor.members,
+            budget=system.budget,
+            epochs=epochs if system.phases else None,
+            samples_seen=history.samples_seen if system.phases else None,
+            settings={**decisive, "origin": system.origin},
+            metrics=metrics,
+            device=device_name(accelerator.device),
+            seconds=time.perf_counter() - began,
+        )
+        curves = {
+            "method": method,
+            "seed": setup.run.seed,
+            "settings": _digest(decisive),
+            "reliability": dataclasses.asdict(reliability(tested)),
+            "risk_coverage": dataclasses.asdict(risk_coverage(tested)),
+        }
+        return row, curves
+
+    return from_main(accelerator, judged)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

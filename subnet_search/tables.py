@@ -98,21 +98,36 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
     for title, *_ in _COLUMNS:
         table.add_column(escape(title), justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row["metrics"] for row in rows if row["method"] == method]
-        cells = [
-            spread([mean_of(metrics, key) for metrics in own], digits, scale).replace(" ± ", "\n±")
-            for _, key, digits, scale in _COLUMNS
-        ]
-        origin = next(row["settings"].get("origin") for row in rows if row["method"] == method)
-        name = f"{method}\n[dim](from scratch)" if origin == "scratch" else method
-        table.add_row(name, *cells, str(len(own)))
+    for method, scratch, cells, seeds in comparison_rows(rows):
+        name = f"{method}\n[dim](from scratch)" if scratch else method
+        table.add_row(name, *(cell.replace(" ± ", "\n±") for cell in cells.values()), str(seeds))
     for method in missing:
         table.add_row(f"[yellow]{escape(method)}\n(missing)", *[""] * len(_COLUMNS), "0")
     if missing:
         table.caption = "\n".join(f"{escape(method)}: {escape(reason)}" for method, reason in missing.items())
         table.caption_justify = "left"
     return table
+
+
+def comparison_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool, dict[str, str], int]]:
+    """Lists the methods of a comparison.
+
+    Args:
+        rows: Result rows of one comparison.
+
+    Returns:
+        Name, whether it was trained from scratch, its figures in words by the head of their column, mean ± standard
+        deviation over the seeds, and the number of seeds.
+    """
+    found = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        cells = {
+            head: spread([mean_of(row["metrics"], key) for row in own], digits, scale)
+            for head, key, digits, scale in _COLUMNS
+        }
+        found.append((method, own[0]["settings"].get("origin") == "scratch", cells, len(own)))
+    return found
 
 
 def bench_tables(rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[str, Any]]) -> list[Table]:

@@ -52,7 +52,7 @@ def tiny(out: Path, **changes: Any) -> CompareConfig:
 
 
 def run(config: CompareConfig, **given: Any) -> Comparison:
-    return compare(config, **{"backbone": network(), "splits": few(), **given})
+    return compare(config, **{"backbone": network(), "splits": few(), "report": False, **given})
 
 
 @pytest.fixture(scope="module")
@@ -270,9 +270,11 @@ def test_the_methods_of_the_default_are_all_there_are_from_the_backbone() -> Non
     assert set(METHODS) >= {"msp", "mc_dropout", "masksembles", "random", "search"}
 
 
-def test_the_rows_are_drawn(tmp_path) -> None:
+def test_the_rows_are_drawn_and_reported(tmp_path) -> None:
     config = tiny(tmp_path, methods=("msp",))
-    run(config)
+    run(config, report=True)
+    assert "The network and the images came from Python" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "report" / "nll-cost.csv").exists()
     names = {path.name for path in (config.out / "figures").iterdir()}
     assert {
         f"{name}.{kind}" for name in ("nll_cost", "reliability", "risk_coverage") for kind in ("svg", "png")

@@ -21,7 +21,7 @@ from subnet_search.evaluate.keys import FIXED_KEYS
 from subnet_search.export import load_ensemble
 from subnet_search.finetune import FinetuneConfig, checkpoint
 from subnet_search.inputs import Splits
-from subnet_search.pipeline import STAGES, RunResult, Stage, run
+from subnet_search.pipeline import STAGES, RunResult, Stage
 from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import ALGORITHMS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
@@ -48,6 +48,11 @@ def tiny(out: Path, **changes: Any) -> RunConfig:
     return RunConfig(out=out, **{**settings, **changes})
 
 
+def run(config: RunConfig, *, report: bool = False, **given: Any) -> RunResult:
+    """Most of these tests look at no report, and drawing one takes longer than such a run."""
+    return pipeline.run(config, report=report, **given)
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -59,7 +64,7 @@ def figures(result: RunResult) -> dict[str, dict[str, float | None]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     out = tmp_path_factory.mktemp("runs") / "run"
-    return run(tiny(out, images=DataConfig(), evaluate=EvaluateConfig(latency_repeats=1)))
+    return run(tiny(out, images=DataConfig(), evaluate=EvaluateConfig(latency_repeats=1)), report=True)
 
 
 def test_a_run_leaves_all_files_and_no_others(finished) -> None:
@@ -92,27 +97,27 @@ def test_the_exported_ensemble_predicts_bit_for_bit(finished) -> None:
 
 def test_the_log_tells_the_stages(finished) -> None:
     text = (finished.folder.path / "log.txt").read_text()
-    for words in ("groups are searchable", "scored by ig", "searched by flow", "fine-tuned on", "dense: accuracy", "exported to"):  # fmt: skip
+    for words in ("groups are searchable", "scored by ig", "searched by flow", "fine-tuned on", "dense: accuracy", "exported to", "reported in"):  # fmt: skip
         assert words in text
 
 
 def test_stage_by_stage_is_the_same_run(tmp_path, finished) -> None:
     config = tiny(tmp_path / "run", images=DataConfig(), evaluate=EvaluateConfig(latency_repeats=0))
     for stage in STAGES:
-        result = run(config, until=stage)
+        result = run(config, until=stage, report=True)
         assert names(config.out) == LEFT_BY[stage]
     expected = {name: {**row, "cplx/LatencyMs": None} for name, row in figures(finished).items()}
     assert figures(result) == expected
 
 
 def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch) -> None:
-    first = run(tiny(tmp_path / "run"))
+    first = run(tiny(tmp_path / "run"), report=True)
     before = {
         path: path.read_bytes() for path in first.folder.path.rglob("*") if path.is_file() and path.name != "log.txt"
     }
-    for stage in ("score", "search", "figures"):
+    for stage in ("score", "search", "figures", "write_run_report"):
         monkeypatch.setattr(pipeline, stage, lambda *_, stage=stage: pytest.fail(f"{stage} was run again"))
-    again = run(tiny(tmp_path / "run"))
+    again = run(tiny(tmp_path / "run"), report=True)
     assert again.metrics == first.metrics
     assert {path: path.read_bytes() for path in before} == before
     x = torch.rand(5, 1, 8, 8)

@@ -26,6 +26,8 @@ from subnet_search.plots.sheet import (
 )
 
 HEAD, HEIGHT, BELOW = 0.3, 2.1, 1.1
+BARS = 24
+"""With more layers bars are too thin, and steps are drawn."""
 _UNITS = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"), (1.0, ""))
 
 
@@ -47,7 +49,7 @@ class LayerBars:
 
 
 def layer_cost(layers: Sequence[LayerBars]) -> Figure:
-    """Draws a pair of bars for each layer, dense and a member, and a line over them for all members together.
+    """Draws each layer in the dense network and in a member, and a line over them for all members together.
 
     Args:
         layers: In order of execution.
@@ -61,16 +63,14 @@ def layer_cost(layers: Sequence[LayerBars]) -> Figure:
     with sheet_style():
         figure = new_sheet(HEAD + HEIGHT + BELOW)
         axes = axes_at(figure, LEFT, BELOW, COLUMN - LEFT - RIGHT, HEIGHT)
-        axes.bar(places - 0.21, dense, 0.42, color=DENSE, linewidth=0, label="dense")
-        axes.bar(places + 0.21, member, 0.42, color=MEMBER, linewidth=0, label="one member")
-        axes.step(
-            np.append(places, len(layers)) - 0.5,
-            np.append(together, together[-1]),
-            where="post",
-            color=ENSEMBLE,
-            linewidth=1.3,
-            label="all members together",
-        )
+        borders = np.arange(len(layers) + 1) - 0.5
+        if len(layers) <= BARS:
+            axes.bar(places - 0.21, dense, 0.42, color=DENSE, linewidth=0, label="dense")
+            axes.bar(places + 0.21, member, 0.42, color=MEMBER, linewidth=0, label="one member")
+        else:
+            axes.stairs(dense, borders, color=DENSE, linewidth=1.3, label="dense")
+            axes.stairs(member, borders, fill=True, color=MEMBER, label="one member")
+        axes.stairs(together, borders, color=ENSEMBLE, linewidth=1.3, label="all members together")
         axes.set_xlim(-0.6, len(layers) - 0.4)
         axes.set_ylim(0, 1.05 * max(dense.max(), together.max()))
         axes.set_ylabel(f"{words} MACs".strip())

@@ -69,7 +69,9 @@ def relevance_depth(groups: Sequence[GroupRelevance], criterion: str) -> Figure:
         upper.fill_between(places, low, high, color=BAND, linewidth=0, label="80 % of the channels")
         upper.plot(places, median, color=ENSEMBLE, marker="o", markersize=3, linewidth=1.4, label="median channel")
         upper.set_yscale("log")
-        upper.yaxis.set_major_locator(LogLocator(numticks=6))
+        upper.yaxis.set_major_locator(
+            LogLocator(subs=(1.0, 2.0, 5.0) if max(high) < 20 * min(low) else (1.0,), numticks=8)
+        )
         upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         upper.yaxis.set_minor_formatter(NullFormatter())
         upper.set_ylabel(f"relevance ({criterion})")

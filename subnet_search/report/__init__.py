@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from subnet_search.run_folder import RunFolder
+from subnet_search.run_folder import REPORT, RunFolder
 
-__all__ = ["write_run_report"]
+__all__ = ["write_compare_report", "write_run_report"]
 
 
 def write_run_report(folder: RunFolder) -> Path:
@@ -25,3 +27,32 @@ def write_run_report(folder: RunFolder) -> Path:
     from subnet_search.report import run_report  # matplotlib takes long to load, and most commands draw nothing
 
     return run_report.write(folder)
+
+
+def write_compare_report(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    curves: Sequence[Mapping[str, Any]],
+    missing: Mapping[str, str],
+    config: Any,
+    passed: Sequence[str] = (),
+) -> Path:
+    """Writes the report of a comparison.
+
+    Args:
+        folder: Folder of the comparison. `report.html` and the figures in `report` that are there are replaced.
+        rows: Its result rows.
+        curves: Their curves, as in `curves.jsonl`.
+        missing: Method → why it could not be run.
+        config: All settings, a dataclass.
+        passed: Which of `network` and `images` were objects of Python, which no command can name.
+
+    Returns:
+        The page: one file that needs no other and no network.
+
+    Raises:
+        SubnetSearchError: where rows or curves are not of one comparison, or the report cannot be written.
+    """
+    from subnet_search.report import compare_report  # as above
+
+    return compare_report.write(folder / REPORT, rows, curves, missing, config, passed)

@@ -14,8 +14,8 @@ OOD = "ood/*/AUROC/entropy"
 
 
 @dataclass(frozen=True)
-class _Figure:
-    """One of the five.
+class Measure:
+    """One of the five figures that stand above the fold.
 
     Attributes:
         title: Its name.
@@ -39,7 +39,7 @@ class _Figure:
 
 
 FIVE = (
-    _Figure(
+    Measure(
         title="Accuracy",
         noun="accuracy",
         key="cls/Acc",
@@ -48,7 +48,7 @@ FIVE = (
         text=lambda value: percent(value, 2),
         higher=True,
     ),
-    _Figure(
+    Measure(
         title="Surprise (NLL)",
         noun="likelihood (NLL)",
         key="cls/NLL",
@@ -57,7 +57,7 @@ FIVE = (
         text=lambda value: f"{value:.3f}",
         higher=False,
     ),
-    _Figure(
+    Measure(
         title="Calibration error (ECE)",
         noun="calibration (ECE)",
         key="cal/ECE",
@@ -66,7 +66,7 @@ FIVE = (
         text=lambda value: percent(value, 1),
         higher=False,
     ),
-    _Figure(
+    Measure(
         title="Foreign images (OOD AUROC)",
         noun="telling foreign images apart (OOD AUROC)",
         key=OOD,
@@ -76,7 +76,7 @@ FIVE = (
         higher=True,
         absent="No foreign images were given; name some with --ood NAME=SOURCE.",
     ),
-    _Figure(
+    Measure(
         title="Cost (MACs)",
         noun="cost",
         key="cplx/MACs",
@@ -118,7 +118,7 @@ def headline(
 
 
 def _verdict(
-    figure: _Figure, dense: float, ensemble: float, interval: tuple[float, float] | None, samples: int | None
+    figure: Measure, dense: float, ensemble: float, interval: tuple[float, float] | None, samples: int | None
 ) -> tuple[Verdict, str, str]:
     """How the ensemble compares: the verdict, its words, and what must be said with them."""
     difference = ensemble - dense

@@ -44,7 +44,7 @@ class Drawing:
         alt: What it says, for somebody who cannot see it.
         figure: The drawing.
         data: What is drawn, a mapping for each line of the CSV file; the first has all columns.
-        wide: Whether it takes the whole width of the page.
+        narrow: The same for a phone; None where the figure is narrow already. With one, `figure` takes the whole width.
     """
 
     name: str
@@ -53,7 +53,12 @@ class Drawing:
     alt: str
     figure: Figure
     data: Rows
-    wide: bool = False
+    narrow: Figure | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Whether the figure takes the whole width of the page."""
+        return self.narrow is not None
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Table:
         rows: Cells; the first of each row names it.
         best: Which cells are the best of their kind, as row and column.
         name: Name of its CSV file; without one there is none.
+        prose: Whether the cells are sentences, not figures.
     """
 
     caption: str
@@ -73,6 +79,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     best: frozenset[tuple[int, int]] = frozenset()
     name: str = ""
+    prose: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,14 @@ def write_page(page: Page, path: Path) -> Path:
     """
     folder = path.parent / FIGURES
     files: dict[str, bytes] = {}
-    inline = {}
+    inline, narrow = {}, {}
     for drawing in page.drawings:
         files |= {f"{drawing.name}.{kind}": rendered_sheet(drawing.figure, kind) for kind in FORMATS}
         files[f"{drawing.name}.csv"] = table_csv(drawing.data)
         inline[drawing.name] = inline_svg(files[f"{drawing.name}.svg"], drawing.name, drawing.alt)
+        if drawing.narrow is not None:
+            content = rendered_sheet(drawing.narrow, "svg")
+            narrow[drawing.name] = inline_svg(content, f"{drawing.name}-narrow", drawing.alt)
     for table in (table for section in page.sections for table in section.tables):
         if table.name:
             rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
@@ -52,6 +55,7 @@ def write_page(page: Page, path: Path) -> Path:
         .render(
             page=page,
             figures=inline,
+            narrow=narrow,
             folder=FIGURES,
             light=variables(dark=False),
             dark=variables(dark=True),

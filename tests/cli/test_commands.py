@@ -23,6 +23,7 @@ def test_help_names_the_commands(capsys) -> None:
         "export",
         "compare",
         "inspect",
+        "report",
         "predict",
         "bench",
     ):
@@ -158,11 +159,20 @@ def test_compare_prints_a_table_of_the_methods_and_takes_up_what_is_there(elsewh
     assert "digits on digits" in text
     for title in ("method", "acc. %", "NLL", "MACs", "msp", "random", "mc_dropout", "in c"):
         assert title in text
-    left = {name for name in contents(elsewhere) if "/cells/" not in name and "/figures/" not in name}
-    assert left == {"c/rows.jsonl", "c/curves.jsonl", "c/missing.json"}
+    left = {name for name in contents(elsewhere) if name.count("/") == 1}
+    assert left == {"c/rows.jsonl", "c/curves.jsonl", "c/missing.json", "c/report.html"}
     rows = Path("c/rows.jsonl").read_bytes()
     cli.main(command)
     assert Path("c/rows.jsonl").read_bytes() == rows
+
+
+def test_a_report_can_be_made_again(finished, capsys, contents, refuses, elsewhere) -> None:
+    before = contents(finished)
+    (finished / "report.html").unlink()
+    cli.main(["report", str(finished)])
+    assert f"report: {finished / 'report.html'}" in capsys.readouterr().out.replace("\n", "")
+    assert contents(finished) == before
+    refuses(["report", "nothing"], "nothing holds no figures yet", elsewhere)
 
 
 def test_compare_says_what_is_missing_and_why(capsys) -> None:
