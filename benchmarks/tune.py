@@ -133,14 +133,13 @@ def record(study: optuna.Study) -> None:
             rows.append("tune", row)
     row = {
         "study": points.study,
-        "lower": points.lower,
+        "lower": dict(points.lower),
         "config": _public(points.config),
         "dense": points.dense,
         "failed": points.failed,
-        **about,
     }
-    if row not in rows.read("tune_studies"):
-        rows.append("tune_studies", row)
+    if not any(row.items() <= other.items() for other in rows.read("tune_studies")):
+        rows.append("tune_studies", row | about)
 
 
 def studies() -> dict[str, Points]:
