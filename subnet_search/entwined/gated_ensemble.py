@@ -11,18 +11,22 @@ from torch import Tensor, nn
 from subnet_search.ensemble import Predictor, SubnetEnsemble
 from subnet_search.relevance import gated
 
+AJAR = 1e-4  # what a closed gate lets through: at exactly 0 a ReLU behind it would have no gradient to tell
+
 
 class Gates(nn.Module):
     """The gates of one group: a place in the ranking for each member and channel.
 
     In training, noise is added and exactly the quotas of the ranking are open, so that the members that are trained are
     such as will be kept. Gradients go straight through to a sigmoid at the border (Bengio et al. 2013, section 4), whose
-    noise makes it the binary concrete distribution (Maddison et al. 2017; Louizos et al. 2018): without noise a channel
-    that is open never shows what its absence would cost.
+    noise makes it the binary concrete distribution (Maddison et al. 2017; Louizos et al. 2018).
 
-    What a step says about a gate is mostly chance, so the gates follow the running average of their gradients, divided
-    by its mean magnitude in the group: like the scores of a search it is then 1 on average, and the price of an overlap
-    is on the same scale (`subnet_search.search.overlap`).
+    The gradient in one state misleads: a trained channel that is open is at a stationary point, and does not show what
+    its absence would cost. What moves a gate is the mean of its gradients when it is open and when it is closed, which
+    is the trapezoid rule for the change of the loss on the way from one to the other, as in `subnet_search.relevance`.
+    Both are running averages, as a step says little, and divided by the mean magnitude in the group: like the scores of
+    a search they are then 1 on average, and the price of an overlap is on the same scale
+    (`subnet_search.search.overlap`).
 
     Args:
         start: Masks at the beginning, bool `[member, channel]`.
@@ -30,11 +34,11 @@ class Gates(nn.Module):
         noise: Scale of the noise and of the sigmoid, in widths of the group.
         speed: How far the gate of a channel at the border moves under a gradient of 1 at a learning rate of 1, in
             widths of the group.
-        memory: Weight of what is new in the running average, in (0, 1].
+        memory: Weight of what is new in the running averages, in (0, 1].
         lambda_overlap: Price of the overlap of pairs.
     """
 
-    average: Tensor
+    averages: Tensor
     quotas: Tensor
 
     def __init__(
@@ -49,7 +53,7 @@ class Gates(nn.Module):
         width = start.shape[1]
         # named as other factors of the members are, so that the training loop does not let them decay
         self.alpha = nn.Parameter((ranks + 0.5 - (width - start.sum(dim=1, keepdim=True))) / width)
-        self.register_buffer("average", torch.zeros(start.shape))
+        self.register_buffer("averages", torch.zeros(2, *start.shape))  # closed, open
 
     def kept(self) -> Tensor:
         """Returns the channels that are open without noise, bool `[member, channel]`."""
@@ -62,15 +66,15 @@ class Gates(nn.Module):
             uniform: The noise, uniform in (0, 1), `[member, channel]`.
 
         Returns:
-            0 or 1 `[member, channel]`, differentiable as described.
+            1 or (nearly) 0 `[member, channel]`, differentiable as described.
         """
         places = self.alpha + self.noise * torch.logit(uniform, eps=1e-6)
         hard, border = self._ranked(places.detach())
         soft = torch.sigmoid((places - border) / self.noise)
-        gate = hard.to(soft.dtype) + soft - soft.detach()
+        gate = hard.to(soft.dtype).clamp(min=AJAR) + soft - soft.detach()
         if gate.requires_grad:
-            shared = soft.detach()
-            gate.register_hook(lambda gradient: self._pull(gradient, shared))
+            drawn = soft.detach()
+            gate.register_hook(lambda gradient: self._pull(gradient, hard, drawn))
         return gate
 
     def _ranked(self, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,10 +88,12 @@ class Gates(nn.Module):
         return hard, border
 
     @torch.no_grad()
-    def _pull(self, gradient: Tensor, soft: Tensor) -> Tensor:
+    def _pull(self, gradient: Tensor, hard: Tensor, soft: Tensor) -> Tensor:
         """What moves the gates, from the gradient of the loss: smoothed, on the scale of scores, with the overlap's."""
-        self.average.lerp_(gradient.to(self.average.dtype), self.memory)
-        pull = self.average / self.average.abs().mean().clamp(min=1e-30)
+        states = torch.stack([~hard, hard])
+        self.averages.lerp_(torch.where(states, gradient.to(self.averages.dtype), self.averages), self.memory)
+        pull = self.averages.mean(dim=0)
+        pull /= pull.abs().mean().clamp(min=1e-30)
         shared = soft @ soft.T
         shared.fill_diagonal_(0.0)
         overlap = 2 * self.lambda_overlap / soft.shape[1] * (shared @ soft)
