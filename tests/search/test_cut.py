@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from subnet_search.errors import SubnetSearchError
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.search import SearchConfig, search_masks
+from subnet_search.search import flow as flow_module
 from subnet_search.search.cut import cut
 from subnet_search.search.overlap import objective
 
@@ -131,6 +132,18 @@ def test_a_lone_member_keeps_its_best_and_of_equals_the_lower() -> None:
     after = cut(present, scores, {"a": (2,), "b": (2,)}, SearchConfig())
     assert after.masks["a"].tolist() == [[True, True, False, False]]
     assert after.masks["b"].all()
+
+
+@pytest.mark.parametrize("cover", [False, True])
+def test_many_members_stay_inside_too(monkeypatch: pytest.MonkeyPatch, cover: bool) -> None:
+    """Where the sets of members are too many to list, the start of the local search knows nothing of lost channels."""
+    monkeypatch.setattr(flow_module, "DUAL_CELLS", 0)
+    present, scores = drawn(5, 60, 36, 0), scores_of(5, 60, 0)
+    after = cut(present, scores, {"g": (20,) * 5}, SearchConfig("progressive", cover=cover))
+    assert after.widths == {"g": (20,) * 5}
+    assert (after.masks["g"] <= present.masks["g"]).all()
+    if cover:
+        assert (after.masks["g"].any(dim=0) == present.masks["g"].any(dim=0)).all()
 
 
 def test_every_cut_leaves_its_figures() -> None:
