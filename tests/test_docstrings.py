@@ -73,8 +73,20 @@ def returns_something(function: Callable[..., Any]) -> bool:
 def raises_own_errors(function: Callable[..., Any]) -> bool:
     """Whether the function itself, and not only what it calls, raises the error that users see."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    raised = (node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call))
-    return any(isinstance(call.func, ast.Name) and call.func.id == "SubnetSearchError" for call in raised)
+    caught: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and any(catches_ours(handler) for handler in node.handlers):
+            caught |= {inner for statement in node.body for inner in ast.walk(statement)}
+    return any(isinstance(node, ast.Raise) and node not in caught and is_ours(node.exc) for node in ast.walk(tree))
+
+
+def is_ours(raised: ast.expr | None) -> bool:
+    called = raised.func if isinstance(raised, ast.Call) else None
+    return isinstance(called, ast.Name) and called.id == "SubnetSearchError"
+
+
+def catches_ours(handler: ast.ExceptHandler) -> bool:
+    return isinstance(handler.type, ast.Name) and handler.type.id in ("Exception", "SubnetSearchError")
 
 
 def test_there_is_something_to_check() -> None:
