@@ -142,7 +142,7 @@ def _limits(plane: Axes, marks: Sequence[Mark], dense: Sequence[float | None]) -
         else:
             room = 0.1 * (high - low) or 0.05 * abs(high) or 0.05
             limit(low - room, high + room)
-            axis.set_major_locator(MaxNLocator(7))
+            axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _map() -> Colormap:
