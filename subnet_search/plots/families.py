@@ -28,7 +28,7 @@ class Family:
 SINGLE = Family("single network", "#000000", "#000000")
 SAMPLED = Family("sampled passes", "#CC79A7", "#A34A7C")
 INDEPENDENT = Family("independent networks", "#0072B2", "#005F94")
-BUILT_IN = Family("ensemble architectures", "#56B4E9", "#2A82B5")
+BUILT_IN = Family("ensemble architectures", "#56B4E9", "#1F719F")
 UNSEARCHED = Family("masks not searched (controls)", "#009E73", "#007A59")
 SEARCHED = Family("searched masks", "#D55E00", "#B94F00")
 OTHER = Family("other", "#8C8C8C", "#6B6B6B")

@@ -28,6 +28,7 @@ DARK = {
     "#b87a00": "#e6a93a",
     "#56b4e9": "#7fcaf5",
     "#2a82b5": "#7fcaf5",
+    "#1f719f": "#7fcaf5",
 }
 """Colour of a figure → what stands for it on a dark page. Colours that are not here stay as they are."""
 

@@ -1,6 +1,8 @@
 """Runs and comparisons that nobody computed, and two that were."""
 
+import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from subnet_search.backbones import load_backbone
+from subnet_search.compare import CompareConfig
 from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.evaluate import EvaluateConfig, Outputs, answers_of, result_row
@@ -24,6 +27,18 @@ from subnet_search.search import SearchConfig, allocate_quotas, search_masks
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig, to_dict
 
 OOD = ("svhn", "noise")
+
+
+METHODS = (
+    *("msp", "mc_dropout", "deep_ensemble_finetuned", "bagging", "stochastic_depth", "depth_masks", "masksembles"),
+    *("random", "mimo", "search", "search+stochastic_depth"),
+)
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    rows: list[dict[str, Any]]
+    curves: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +107,8 @@ def made_up_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunFo
                 seconds=1.0,
             )
         images = ArrayDataset(
-            torch.randint(0, 256, (samples, 3, 32, 32), generator=draw, dtype=torch.uint8), answers["dense/test"].labels.long()
+            torch.randint(0, 256, (samples, 3, 32, 32), generator=draw, dtype=torch.uint8),
+            answers["dense/test"].labels.long(),
         )
         history = History((1.2, 0.8, 0.7), (5.0, 5.0, 5.0), 500_000)
         folder.save_evidence(evidence_of(answers, images, ensemble, history, metrics))
@@ -100,3 +116,41 @@ def made_up_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunFo
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def made_up_comparison() -> MadeUp:
+    """Two seeds of each of eleven methods."""
+    draw = random.Random(0)
+    rows, curves = [], []
+    config = to_dict(CompareConfig())
+    for number, method in enumerate(METHODS):
+        for seed in range(1 if method == "msp" else 2):
+            right = 0.9 + 0.005 * number + draw.gauss(0, 0.002)
+            found: dict[str, float | None] = dict.fromkeys(FIXED_KEYS)
+            found |= {"cls/Acc": right, "cls/NLL": 0.4 - 0.01 * number, "cal/ECE": 0.03, "sc/AURC": (1 - right) / 8}
+            found |= {"cls/Brier": 0.1, "sc/AUGRC": 0.02, "sc/Cov@5Risk": 0.9, "cplx/MACsRatio": 1.0 + number % 4}
+            found |= {"cplx/MACs": 1_000_000 * (1 + number % 4), "ood/svhn/AUROC/entropy": right - draw.random() / 20}
+            row = result_row(
+                method=method,
+                backbone="net",
+                data="npz:train.npz",
+                seed=seed,
+                members=1 if method == "msp" else 4,
+                budget=None,
+                epochs=10,
+                samples_seen=None,
+                settings={**config, "origin": "scratch" if method == "mimo" else "backbone"},
+                metrics=found,
+                device="cpu: none",
+                seconds=1.0,
+            )
+            rows.append(row)
+            bins = {
+                "count": [0, 40, 60, 900],
+                "confidence": [None, 0.4, 0.6, 0.95],
+                "accuracy": [None, 0.5, 0.6, right],
+            }
+            risks = {"coverage": [0.5, 0.75, 1.0], "risk": [0.0, (1 - right) / 3, 1 - right]}
+            curves.append({"method": method, "seed": seed, "settings": "", "reliability": bins, "risk_coverage": risks})
+    return MadeUp(rows, curves)

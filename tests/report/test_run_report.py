@@ -144,7 +144,7 @@ def test_evidence_of_other_figures_is_not_drawn(made_up_run) -> None:
 
 
 def test_a_run_that_was_not_evaluated_has_no_report(tmp_path) -> None:
-    with pytest.raises(SubnetSearchError, match="holds no figures yet, .* run subnet-search evaluate --out"):
+    with pytest.raises(SubnetSearchError, match=r"holds no figures yet, .* run subnet-search evaluate --out"):
         write_run_report(RunFolder(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
