@@ -70,7 +70,7 @@ def main(console: Console, turns: int = TURNS, trials: int = TRIALS, epochs: int
         "versions": library_versions() | {"optuna": optuna.__version__},
     }
     rows.append("tune_speed", row)
-    console.print(table())
+    console.print(table(), soft_wrap=True)
 
 
 def overhead(trials: Sequence[optuna.trial.FrozenTrial]) -> float:
