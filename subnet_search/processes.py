@@ -6,14 +6,14 @@ The main process alone computes what is not training, writes files and prints; t
 from __future__ import annotations
 
 import copyreg
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list, get_int_from_env
 
 from subnet_search.errors import SubnetSearchError
 
@@ -25,18 +25,31 @@ PATIENCE = timedelta(days=7)
 PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU")
 """Kinds of accelerate's processes that each hold the whole network."""
 
+
+def _read_only(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(mapping)
+
+
 # masks and scores hand out read-only mappings, which pickle does not know
-copyreg.pickle(MappingProxyType, lambda proxy: (MappingProxyType, (dict(proxy),)))
+copyreg.pickle(MappingProxyType, lambda proxy: (_read_only, (dict(proxy),)))
 
 
 def open_accelerator() -> Accelerator:
     """Returns accelerate's own choice of device and processes.
 
     Raises:
-        SubnetSearchError: where accelerate is configured to share a network out to the processes.
+        SubnetSearchError: where accelerate is configured to share a network out to the processes, or takes each process
+            for the only one.
     """
-    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    _, processes = started()
+    # accelerate takes part in a job on CPUs only where it is told that there is nothing else
+    on_cpus = processes > 1 and not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=on_cpus, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
     check_processes(accelerator)
+    if accelerator.num_processes != processes:
+        raise SubnetSearchError(
+            f"the launcher started {processes} processes, accelerate knows of {accelerator.num_processes}; start them by `accelerate launch --multi_gpu` or torchrun, on CPUs with ACCELERATE_USE_CPU=true"
+        )
     return accelerator
 
 
@@ -81,4 +94,5 @@ def from_main(accelerator: Accelerator, compute: Callable[[], T]) -> T:
 
 def started() -> tuple[int, int]:
     """Returns the number of this process and how many there are, as the launcher says: (0, 1) without one."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    number = get_int_from_env(["RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"], 0)
+    return number, get_int_from_env(["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"], 1)
