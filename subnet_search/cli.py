@@ -31,6 +31,7 @@ from subnet_search.tables import bench_tables, comparison_table, groups_table, m
 from subnet_search.tune import TuneConfig, study_table, tune
 from subnet_search.tune.front import write_front
 from subnet_search.tune.pick import pick
+from subnet_search.tune.report import report_front
 
 DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as one that knows when it does not know."
 
@@ -148,9 +149,9 @@ def _tune(
     """
     with _progress() as progress:
         study = tune(config, progress=progress)
-    write_front(study, config.out)
+    page = report_front(write_front(study, config.out), config)
     console.print(study_table(study))
-    console.print(escape(f"in {config.out}"))
+    console.print(escape(f"in {config.out}, the report in {page}"))
 
 
 def _pick(

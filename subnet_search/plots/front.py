@@ -22,8 +22,8 @@ HEIGHT, LEFT, BELOW = 4.3, 0.72, 0.5
 """Inches: the axes, what is left of them and below them (ticks and label)."""
 BAR, GAP = 0.13, 0.12
 """Inches: width of the colour bar, and what is between it and the axes."""
-IN_A_LINE = 4
-"""Entries of the legend in a line."""
+IN_A_LINE = 1.75
+"""Inches for an entry of the legend."""
 PLAIN = "#D55E00"
 """Colour of the front where there is no third objective."""
 SHAPES = {"search": ("o", 8.0), "default": ("D", 7.0), "control": ("^", 8.5)}
@@ -71,7 +71,12 @@ class Mark:
 
 
 def front(
-    title: str, axes: Sequence[Axis], marks: Sequence[Mark], dense: Sequence[float | None], note: str
+    title: str,
+    axes: Sequence[Axis],
+    marks: Sequence[Mark],
+    dense: Sequence[float | None],
+    note: str,
+    width: float = WIDTH,
 ) -> Figure | None:
     """Draws trials in the plane of two objectives.
 
@@ -82,6 +87,7 @@ def front(
         dense: Figures of the dense network in the order of the axes, None where it has none. It is drawn where it has
             the first two, or as a line where it has one of them.
         note: How many trials are drawn and at which fidelity, and what is not drawn.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where there is no trial or only one objective.
@@ -91,10 +97,10 @@ def front(
     coloured = len(axes) > 2
     with house_style():
         handles = _handles(marks, dense)
-        legend = 0.1 + 1.2 * LINE * math.ceil(len(handles) / IN_A_LINE)
-        page, bottom = new_page(title, HEIGHT + BELOW + legend, note)
+        legend = 0.1 + 1.2 * LINE * math.ceil(len(handles) / int(width / IN_A_LINE))
+        page, bottom = new_page(title, HEIGHT + BELOW + legend, note, width)
         right = MARGIN + (GAP + BAR + 0.62 if coloured else 0.0)
-        plane = axes_at(page, LEFT, bottom + legend + BELOW, WIDTH - LEFT - right, HEIGHT)
+        plane = axes_at(page, LEFT, bottom + legend + BELOW, width - LEFT - right, HEIGHT)
         plane.set_xlabel(axes[0].words)
         plane.set_ylabel(axes[1].words)
         plane.grid(visible=True, linewidth=0.6)
@@ -102,7 +108,7 @@ def front(
         _limits(plane, marks, dense)
         colours = _colours(marks, dense) if coloured else None
         if colours is not None:
-            place = axes_at(page, WIDTH - right + GAP, bottom + legend + BELOW, BAR, HEIGHT)
+            place = axes_at(page, width - right + GAP, bottom + legend + BELOW, BAR, HEIGHT)
             page.colorbar(colours, cax=place, label=axes[2].words)
             place.tick_params(length=2)
             if axes[2].lower:
@@ -114,8 +120,8 @@ def front(
         page.legend(
             handles=handles,
             loc="upper left",
-            bbox_to_anchor=(MARGIN / WIDTH, (bottom + legend) / page.get_size_inches()[1]),
-            ncols=IN_A_LINE,
+            bbox_to_anchor=(MARGIN / width, (bottom + legend) / page.get_size_inches()[1]),
+            ncols=int(width / IN_A_LINE),
             frameon=False,
             handletextpad=0.3,
             columnspacing=1.2,

@@ -30,7 +30,9 @@ class Course:
     full: int
 
 
-def hypervolume(title: str, courses: Sequence[Course], levels: Mapping[str, float], note: str) -> Figure | None:
+def hypervolume(
+    title: str, courses: Sequence[Course], levels: Mapping[str, float], note: str, width: float = WIDTH
+) -> Figure | None:
     """Draws the hypervolume after each finished trial.
 
     Args:
@@ -38,6 +40,7 @@ def hypervolume(title: str, courses: Sequence[Course], levels: Mapping[str, floa
         courses: One curve each.
         levels: Name → hypervolume that something else reaches, drawn as a line across.
         note: The reference point, and what counts as a trial.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where no trial has finished.
@@ -47,8 +50,8 @@ def hypervolume(title: str, courses: Sequence[Course], levels: Mapping[str, floa
         return None
     with house_style():
         legend = 0.1 + 1.2 * LINE * (len(drawn) + len(levels))
-        page, bottom = new_page(title, HEIGHT + BELOW + legend, note)
-        axes = axes_at(page, LEFT, bottom + legend + BELOW, WIDTH - LEFT - RIGHT, HEIGHT)
+        page, bottom = new_page(title, HEIGHT + BELOW + legend, note, width)
+        axes = axes_at(page, LEFT, bottom + legend + BELOW, width - LEFT - RIGHT, HEIGHT)
         for name, level in levels.items():
             axes.axhline(level, color=INK, linewidth=1.0, linestyle=(0, (4, 3)), label=f"{name}: {level:.3f}", zorder=2)
         for number, course in enumerate(drawn):
@@ -78,7 +81,7 @@ def hypervolume(title: str, courses: Sequence[Course], levels: Mapping[str, floa
         page.legend(
             *axes.get_legend_handles_labels(),
             loc="upper left",
-            bbox_to_anchor=(MARGIN / WIDTH, (bottom + legend) / page.get_size_inches()[1]),
+            bbox_to_anchor=(MARGIN / width, (bottom + legend) / page.get_size_inches()[1]),
             frameon=False,
             fontsize=SMALL,
             labelcolor=INK,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from subnet_search.run_folder import REPORT, RunFolder
 
-__all__ = ["write_compare_report", "write_run_report"]
+if TYPE_CHECKING:
+    from subnet_search.report.study_report import StudyContent
+
+__all__ = ["write_compare_report", "write_run_report", "write_study_report"]
 
 
 def write_run_report(folder: RunFolder) -> Path:
@@ -56,3 +59,21 @@ def write_compare_report(
     from subnet_search.report import compare_report  # as above
 
     return compare_report.write(folder / REPORT, rows, curves, missing, config, passed)
+
+
+def write_study_report(folder: Path, study: StudyContent) -> Path:
+    """Writes the report of a study.
+
+    Args:
+        folder: Folder of the study. `report.html` and the figures in `report` that are there are replaced.
+        study: What it has come to.
+
+    Returns:
+        The page: one file that needs no other and no network.
+
+    Raises:
+        SubnetSearchError: where the report cannot be written.
+    """
+    from subnet_search.report import study_report  # as above
+
+    return study_report.write(folder / REPORT, study)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from subnet_search.plots.front import Axis, Mark, front
 from subnet_search.plots.hypervolume import Course, hypervolume
+from subnet_search.plots.page import WIDTH
 from subnet_search.tune.points import Point, Points
 from subnet_search.tune.reference import reference_of
 
@@ -30,11 +31,12 @@ def drawn_objectives(names: Sequence[str]) -> tuple[str, ...]:
     return (across, *(name for name in names if name != across))[:3]
 
 
-def front_figure(points: Points) -> Figure | None:
+def front_figure(points: Points, width: float = WIDTH) -> Figure | None:
     """Draws the trials in full in the plane of two objectives, the third in colour.
 
     Args:
         points: What a study has found.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where there is one objective only, or no trial in full.
@@ -52,7 +54,7 @@ def front_figure(points: Points) -> Figure | None:
     ]
     axes = [Axis(LABELS[name], points.lower[name]) for name in order]
     dense = [points.figure(points.dense, name) for name in order]
-    return front(_titled("Front", points), axes, marks, dense, _note(points, best, order))
+    return front(_titled("Front", points), axes, marks, dense, _note(points, best, order), width)
 
 
 def _note(points: Points, best: Sequence[Point], order: Sequence[str]) -> str:
@@ -78,11 +80,12 @@ def _note(points: Points, best: Sequence[Point], order: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-def volume_figure(studies: Mapping[str, Points]) -> Figure | None:
+def volume_figure(studies: Mapping[str, Points], width: float = WIDTH) -> Figure | None:
     """Draws the hypervolume over the trials of studies of the same objectives, network and limits.
 
     Args:
         studies: What the legend calls a study → what it has found.
+        width: Width of the figure in inches.
 
     Returns:
         The figure; None where no trial has finished.
@@ -96,7 +99,7 @@ def volume_figure(studies: Mapping[str, Points]) -> Figure | None:
         f"{reference.rule}: {reference.words()}. Trials that were stopped early count as trials, and add no volume; "
         "those in full are at fidelity 1, one seed each, on the validation images."
     )
-    return hypervolume(_titled("Hypervolume over trials", first), courses, levels, note)
+    return hypervolume(_titled("Hypervolume over trials", first), courses, levels, note, width)
 
 
 def _titled(what: str, points: Points) -> str:
