@@ -99,4 +99,4 @@ def test_a_comparison_on_two_processes_has_one_row_of_each(tmp_path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "both" / "rows.jsonl").read_text().splitlines()]
     assert [row["method"] for row in rows] == ["msp", "mc_dropout"]
     assert list(json.loads((tmp_path / "both" / "missing.json").read_text())) == ["masksembles"]  # no budget for it
-    assert said.count("in both") == 1
+    assert said.count("in both, the report") == 1
