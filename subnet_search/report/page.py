@@ -45,6 +45,7 @@ class Drawing:
         figure: The drawing.
         data: What is drawn, a mapping for each line of the CSV file; the first has all columns.
         narrow: The same for a phone; None where the figure is narrow already. With one, `figure` takes the whole width.
+        paper: Whether it stays on white in the dark, because its colours are a scale.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Drawing:
     figure: Figure
     data: Rows
     narrow: Figure | None = None
+    paper: bool = False
 
     @property
     def wide(self) -> bool:

@@ -81,8 +81,13 @@ def write(path: Path, study: StudyContent) -> Path:
     counts = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in study.counts.items() if n)
     note = "The study is kept in a database: give its address with --storage." if study.stored else ""
     page = Page(
-        title=f"{study.title}: a study of {listed([study.labels[name] for name in study.lower])}",
-        facts=[f"trials: {counts or 'none'}", "figures of the validation images", "one seed each"],
+        title=f"{study.title}: what can be had by choosing the settings",
+        facts=[
+            listed(list(study.labels.values())),
+            f"trials: {counts or 'none'}",
+            "figures of the validation images",
+            "one seed each",
+        ],
         lead=_lead(study),
         tiles=[_tile(study, name) for name in study.lower] if study.trials else [],
         sections=_sections(study),

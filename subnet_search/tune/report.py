@@ -16,7 +16,18 @@ from subnet_search.report.study_report import StudyContent, TrialLine
 from subnet_search.settings import from_dict
 from subnet_search.tune.config import TuneConfig
 from subnet_search.tune.front import Front
-from subnet_search.tune.pictures import LABELS, front_figure, volume_figure
+from subnet_search.tune.pictures import front_figure, volume_figure
+
+SHORT = {
+    "nll": "surprise (NLL)",
+    "error": "error rate",
+    "ece": "calibration error (ECE)",
+    "ood_auroc": "foreign images (OOD AUROC)",
+    "error_correlation": "error correlation",
+    "mask_iou": "mask overlap (IoU)",
+    "macs": "cost (MACs)",
+}
+"""Objective → what the report calls it."""
 
 
 def report_front(front: Front, config: TuneConfig) -> Path:
@@ -41,7 +52,7 @@ def report_front(front: Front, config: TuneConfig) -> Path:
     content = StudyContent(
         title=f"{kept.network.backbone} on {kept.images.data}",
         lower=points.lower,
-        labels={name: LABELS[name] for name in points.lower},
+        labels={name: SHORT.get(name, name) for name in points.lower},
         trials=trials,
         dense={name: points.figure(points.dense, name) for name in points.lower},
         counts=points.counts(),
@@ -78,6 +89,7 @@ def _drawings(front: Front) -> list[Drawing]:
             "Filled points are beaten by no other; colour is the third objective.",
             f"Front of {len(front.front)} of {len(rows)} trials in full. {chosen}.",
             rows,
+            paper=True,
         ),
         *_drawing(
             lambda width: volume_figure({points.study: points}, width),
@@ -97,7 +109,9 @@ def _drawing(
     words: str,
     alt: str,
     data: Sequence[Mapping[str, Any]],
+    *,
+    paper: bool = False,
 ) -> list[Drawing]:
     """A figure for a desk and for a phone; none where there is nothing to draw."""
     wide = draw(WIDTH)
-    return [] if wide is None else [Drawing(name, title, words, alt, wide, data, draw(NARROW))]
+    return [] if wide is None else [Drawing(name, title, words, alt, wide, data, draw(NARROW), paper)]

