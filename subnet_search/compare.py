@@ -29,6 +29,7 @@ from subnet_search.provenance import device_name
 from subnet_search.report import write_compare_report
 from subnet_search.run_folder import fingerprints
 from subnet_search.settings import JobConfig, RunConfig, to_dict
+from subnet_search.tracking import Log, check_log, tracked
 
 log = logging.getLogger("subnet_search")
 
@@ -61,6 +62,7 @@ class CompareConfig(JobConfig):
         out: Folder of the comparison. Finished rows there are not computed again.
         scratch_epochs: Epochs of the systems that start from scratch; None trains them as long as the others.
         baselines: Settings of single systems.
+        log: Where loss and learning rate of each step go: `tensorboard` writes them to `tensorboard` in the folder.
 
     Raises:
         SubnetSearchError: where there is no method of a name, or nothing to compare.
@@ -71,6 +73,7 @@ class CompareConfig(JobConfig):
     out: Path = Path("runs/compare")
     scratch_epochs: int | None = None
     baselines: BaselineConfig = field(default_factory=BaselineConfig)
+    log: Log = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,6 +140,7 @@ def compare(
     """
     config = config or CompareConfig()
     rows_file, curves_file = rows_file or config.out / ROWS, curves_file or config.out / CURVES
+    check_log(config.log)
     accelerator = accelerator or open_accelerator()
     passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
@@ -200,7 +204,8 @@ def _cell(
         epochs = config.scratch_epochs
         longer = (replace(phase, config=replace(phase.config, epochs=epochs)) for phase in system.phases)
         system = replace(system, phases=tuple(longer))
-    history = train(system, setup, config.out / CELLS / _cell_name(decisive, method, setup.run.seed), accelerator)
+    with tracked(accelerator, config.log, config.out / "tensorboard", f"{method}-{setup.run.seed}"):
+        history = train(system, setup, config.out / CELLS / _cell_name(decisive, method, setup.run.seed), accelerator)
 
     def judged() -> tuple[dict[str, Any], dict[str, Any]]:
         predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
@@ -278,7 +283,7 @@ def settings_digest(row: Mapping[str, Any]) -> str:
 
 def _settings(config: CompareConfig) -> dict[str, Any]:
     """What decides the row of a method and seed, beside the network and the images."""
-    return {name: value for name, value in to_dict(config).items() if name not in ("methods", "seeds", "out")}
+    return {name: value for name, value in to_dict(config).items() if name not in ("methods", "seeds", "out", "log")}
 
 
 def _cell_name(decisive: Mapping[str, Any], method: str, seed: int) -> str:

@@ -34,6 +34,7 @@ from subnet_search.report import write_run_report
 from subnet_search.run_folder import RunFolder, fingerprints
 from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas, allocate_quotas, depth_masks, search_in_rounds
 from subnet_search.settings import RunConfig, to_dict
+from subnet_search.tracking import check_log, tracked
 
 log = logging.getLogger("subnet_search")
 Stage = Literal["score", "search", "finetune", "evaluate", "export"]
@@ -87,6 +88,7 @@ def run(
             that was in the folder is lost.
     """
     config = config or RunConfig()
+    check_log(config.log)
     accelerator = accelerator or open_accelerator()
     from_main(accelerator, lambda: RunFolder.check(config))  # before anything that takes time
     passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
@@ -98,7 +100,8 @@ def run(
     # Nothing is written before this line, so that what cannot work leaves no trace.
     folder = from_main(accelerator, lambda: RunFolder.open(config, fingerprints(backbone, labels)))
     backbone.model.to(accelerator.device)
-    with folder.logged() if accelerator.is_main_process else nullcontext():
+    logged = folder.logged() if accelerator.is_main_process else nullcontext()
+    with logged, tracked(accelerator, config.log, folder.path / "tensorboard"):
         log.info("%s until %s, on %s", config.out, until, device_name(accelerator.device))
         log.info("%d groups are searchable, %d are left whole", len(graph.groups), len(graph.left_whole))
         masks, relevance = from_main(accelerator, lambda: (folder.masks(), folder.relevance()))

@@ -24,8 +24,8 @@ from subnet_search.settings import RunConfig, from_dict, to_dict
 
 log = logging.getLogger("subnet_search")
 
-REPEATABLE = ("images.test", "images.ood", "evaluate", "export")
-"""Settings that only the last stages read, so that these may be repeated with others."""
+REPEATABLE = ("images.test", "images.ood", "evaluate", "export", "log")
+"""Settings that only the last stages read, so that these may be repeated with others, or that change no result."""
 
 CONFIG, INPUTS, LOG, METRICS = "config.json", "inputs.json", "log.txt", "metrics.json"
 RELEVANCE, MASKS, CHECKPOINT, ENSEMBLE = "relevance.safetensors", "masks.safetensors", "checkpoint.pt", "ensemble"
@@ -191,7 +191,7 @@ class RunFolder:
         metrics = _read_json(self.metrics_file)
         if config is None:
             return metrics
-        other = {"out": None, "export": None}  # which do not change what was measured
+        other = {"out": None, "export": None, "log": None}  # which do not change what was measured
         settings = {**to_dict(config), **other}
         same = all({**row.get("settings", {}), **other} == settings for row in metrics.values())
         return metrics if same else None

@@ -19,6 +19,7 @@ from subnet_search.finetune import FinetuneConfig
 from subnet_search.formats import FormatsConfig
 from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import BudgetConfig, SearchConfig
+from subnet_search.tracking import Log
 
 Flat = tyro.conf.arg(name="")
 """The options of such a part stand without a prefix on the command line."""
@@ -114,11 +115,13 @@ class RunConfig(JobConfig):
         out: Folder of the run. Where it holds a run already, that run is continued and its settings are the defaults.
         seed: Seed of the run; it is added to the seeds of the stages.
         export: In which forms it is written, beside the folder that this package loads.
+        log: Where loss and learning rate of each step go: `tensorboard` writes them to `tensorboard` in the folder.
     """
 
     out: Path = Path("runs/digits")
     seed: int = 0
     export: Annotated[FormatsConfig, Flat] = field(default_factory=FormatsConfig)
+    log: Log = "none"
 
     @classmethod
     def of(cls, job: JobConfig, **own: Any) -> Self:

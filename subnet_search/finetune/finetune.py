@@ -25,6 +25,7 @@ from subnet_search.finetune.order import order_of_epoch
 from subnet_search.finetune.rows import rows_of_epoch, seen_by_all
 from subnet_search.finetune.shared_steps import SharedSteps, take_over
 from subnet_search.processes import from_main
+from subnet_search.tracking import count_steps
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,14 @@ def finetune(
         began = time.perf_counter()
         model.train()
         total = torch.zeros((), device=device)
-        for rows, labels in rows_of_epoch(ensemble, dataset, config, epoch, images, steps, device):
+        batches = rows_of_epoch(ensemble, dataset, config, epoch, images, steps, device)
+        for number, (rows, labels) in enumerate(batches, start=epoch * len(order)):
             loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config, shared, steps)
             accelerator.backward(loss)
             steps.average(ensemble.parameters())
+            if accelerator.trackers:
+                (rate, *_) = schedule.get_last_lr()
+                accelerator.log({"loss/step": float(loss.detach()), "learning_rate": rate}, step=number)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -135,6 +140,7 @@ def finetune(
                 f"the training loss became {mean} in epoch {epoch + 1}; lower finetune.learning_rate (now {config.learning_rate}) or use precision=fp32"
             )
         losses.append(mean)
+        accelerator.log({"loss/epoch": mean}, step=(epoch + 1) * len(order) - 1)
         seconds.append(time.perf_counter() - began)
         if checkpoint is not None and accelerator.is_main_process:
             state = {
@@ -147,6 +153,7 @@ def finetune(
             }
             checkpoints.save(checkpoint, state)
     ensemble.eval()
+    count_steps(accelerator, config.epochs * len(order))
     return History(tuple(losses), tuple(seconds), len(losses) * order.numel() // ensemble.inputs)
 
 
