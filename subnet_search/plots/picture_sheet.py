@@ -15,7 +15,7 @@ from subnet_search.plots.sheet import COLUMN, FINE, new_sheet, sheet_style, shor
 
 COLUMNS, GAP, LINE = 4, 0.12, 0.14
 SIDE = (COLUMN - (COLUMNS + 1) * GAP) / COLUMNS
-LETTERS = 14
+LETTERS = 13
 """How many letters fit under an image."""
 
 
@@ -52,7 +52,7 @@ def picture_sheet(pictures: Sequence[Shown]) -> Figure:
             image = np.moveaxis(picture.image, 0, -1)
             axes.imshow(image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1), interpolation="none")
             words = [(shortened(picture.heading, LETTERS), INK, "bold")]
-            words += [(f"{p:.0%} {shortened(name, LETTERS - 5)}", FAINT, "normal") for name, p in picture.lines]
+            words += [(f"{p:.0%} {shortened(name, LETTERS - 4)}", FAINT, "normal") for name, p in picture.lines]
             for line, (text, color, weight) in enumerate(words):
                 axes.text(
                     0.0,

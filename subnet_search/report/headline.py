@@ -139,7 +139,7 @@ def _sentence(metrics: Mapping[str, Any], judged: Sequence[tuple[str, Verdict]])
     """Says what is better, what is worse, what does not differ, and what it costs."""
     parts = []
     for verdict, words in (
-        ("better", "is clearly better than the dense network in"),
+        ("better", "is better in"),
         ("worse", "is worse in"),
         ("even", "does not clearly differ in"),
     ):
@@ -147,10 +147,6 @@ def _sentence(metrics: Mapping[str, Any], judged: Sequence[tuple[str, Verdict]])
         if names:
             parts.append(f"{words} {listed(names)}")
     members = metrics["ensemble"]["members"]
-    text = f"The ensemble of {members} members {listed(parts)}." if parts else ""
+    text = f"Compared to the dense network, the ensemble of {members} members {listed(parts)}." if parts else ""
     ratio = metrics["ensemble"]["metrics"].get("cplx/MACsRatio")
-    return (
-        text
-        if ratio is None
-        else f"{text} A prediction costs {ratio:.2f} times the multiplications of the dense network."
-    )
+    return text if ratio is None else f"{text} A prediction costs {ratio:.2f} times the multiplications."

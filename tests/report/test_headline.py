@@ -20,9 +20,9 @@ def test_what_is_better_is_said_in_the_direction_of_each_figure() -> None:
     assert [tile.verdict for tile in tiles] == ["better", "better", "better", "better", "worse"]
     assert [tile.badge for tile in tiles][-1] == "2.00 × dense"
     assert lead.startswith(
-        "The ensemble of 4 members is clearly better than the dense network in accuracy, likelihood (NLL), "
+        "Compared to the dense network, the ensemble of 4 members is better in accuracy, likelihood (NLL), "
     )
-    assert lead.endswith("2.00 times the multiplications of the dense network.")
+    assert lead.endswith("2.00 times the multiplications.")
     lead, tiles = headline(metrics(BETTER, {"ood/a/AUROC/entropy": 0.8}), {}, None)
     assert [tile.verdict for tile in tiles] == ["worse", "worse", "worse", "worse", "better"]
     assert "is worse in accuracy" in lead
