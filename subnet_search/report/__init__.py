@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from subnet_search.report import compare_report, run_report, study_report
+from subnet_search.report.page import Drawing
+from subnet_search.report.study_report import StudyContent, TrialLine
 from subnet_search.run_folder import REPORT, RunFolder
 
-if TYPE_CHECKING:
-    from subnet_search.report.study_report import StudyContent
-
-__all__ = ["write_compare_report", "write_run_report", "write_study_report"]
+__all__ = ["Drawing", "StudyContent", "TrialLine", "write_compare_report", "write_run_report", "write_study_report"]
 
 
 def write_run_report(folder: RunFolder) -> Path:
@@ -27,8 +27,6 @@ def write_run_report(folder: RunFolder) -> Path:
         SubnetSearchError: where the run has not been evaluated, something in the folder is damaged, or the report
             cannot be written.
     """
-    from subnet_search.report import run_report  # matplotlib takes long to load, and most commands draw nothing
-
     return run_report.write(folder)
 
 
@@ -56,8 +54,6 @@ def write_compare_report(
     Raises:
         SubnetSearchError: where rows or curves are not of one comparison, or the report cannot be written.
     """
-    from subnet_search.report import compare_report  # as above
-
     return compare_report.write(folder / REPORT, rows, curves, missing, config, passed)
 
 
@@ -74,6 +70,4 @@ def write_study_report(folder: Path, study: StudyContent) -> Path:
     Raises:
         SubnetSearchError: where the report cannot be written.
     """
-    from subnet_search.report import study_report  # as above
-
     return study_report.write(folder / REPORT, study)

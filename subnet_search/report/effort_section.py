@@ -38,7 +38,9 @@ def effort_section(
     if relevance is not None and scored:
         drawings.append(_relevance(scored, relevance.criterion))
     else:
-        missing.append(f"The search by {masks.algorithm} asks for no scores, so no relevance is drawn.")
+        missing.append(
+            f"No relevance is drawn: the search by {masks.algorithm} asked for no scores, or there was nothing to choose."
+        )
     if layers:
         drawings.append(_layers(layers, masks.members))
     if history is not None and history.losses:

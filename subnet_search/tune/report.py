@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 
 from subnet_search.plots.page import NARROW, WIDTH
 from subnet_search.provenance import library_versions
-from subnet_search.report import write_study_report
-from subnet_search.report.page import Drawing
-from subnet_search.report.study_report import StudyContent, TrialLine
+from subnet_search.report import Drawing, StudyContent, TrialLine, write_study_report
 from subnet_search.settings import from_dict
 from subnet_search.tune.config import TuneConfig
 from subnet_search.tune.front import Front

@@ -9,10 +9,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from subnet_search.backbones import Backbone, Card
+from subnet_search.data import ArrayDataset
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate import EvaluateConfig
+from subnet_search.finetune import FinetuneConfig
+from subnet_search.inputs import Splits
+from subnet_search.pipeline import run
 from subnet_search.report import write_run_report
 from subnet_search.run_folder import RunFolder
+from subnet_search.search import BudgetConfig, SearchConfig
+from subnet_search.settings import DataConfig, RunConfig
 
 FIGURES = {"masks", "pairs", "member-accuracy", "reliability", "risk-coverage", "epistemic", "most-aleatoric", "most-epistemic", "relevance", "macs", "training"}  # fmt: skip
 
@@ -128,7 +139,7 @@ def test_what_an_older_folder_lacks_is_said(made_up_run) -> None:
     write_run_report(folder)
     text = folder.report.read_text()
     assert "no answers to single images that belong to these figures" in text
-    assert "asks for no scores" in text
+    assert "asked for no scores" in text
     left = {path.name for path in (folder.path / "report").iterdir() if path.suffix == ".svg"}
     assert left == {"masks.svg", "pairs.svg"}
     assert (folder.path / "report" / "notes.txt").read_text() == "mine"
@@ -164,3 +175,58 @@ def test_names_from_outside_are_text_and_no_markup(made_up_run) -> None:
     read(folder.report)  # asserts that there are no scripts
     assert "<img" not in text
     assert "<b>" not in text
+
+
+class Flat(nn.Module):
+    """A network for samples that are no pictures, with two classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.norm, self.head = nn.Linear(5, 24), nn.BatchNorm1d(24), nn.Linear(24, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(torch.relu(self.norm(self.hidden(x))))
+        return logits
+
+
+def test_samples_that_are_no_pictures_have_a_report_without_pictures(tmp_path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    parts = [torch.rand(60, 5, generator=draw) for _ in range(3)]
+    sets = [ArrayDataset(x, (x.sum(dim=1) > 2.5).long()) for x in parts]
+    backbone = Backbone(Flat().eval(), Card("flat", (5,), ("low", "high")))
+    config = RunConfig(
+        out=tmp_path / "run",
+        members=16,
+        budget=BudgetConfig(4.0),
+        search=SearchConfig("random"),
+        finetune=FinetuneConfig(epochs=0, precision="fp32"),
+        evaluate=EvaluateConfig(latency_repeats=0),
+    )
+    folder = run(config, backbone=backbone, splits=Splits(*sets)).folder
+    text = folder.report.read_text()
+    assert "The samples are no pictures" in text
+    assert "There was no fine-tuning" in text
+    assert "No foreign images were given" in text
+    assert "The network and the images of this run came from Python" in text
+    names = {path.stem for path in (folder.path / "report").glob("*.svg")}
+    assert names == FIGURES - {"most-aleatoric", "most-epistemic", "training", "relevance"}
+
+
+def test_branches_that_members_leave_out_and_a_trunk_are_told(tmp_path) -> None:
+    config = RunConfig(
+        out=tmp_path / "run",
+        members=3,
+        images=DataConfig(ood=()),
+        budget=BudgetConfig(2.0, depth=True),
+        search=SearchConfig("random"),
+        ensemble=EnsembleConfig(trunk=0.2),
+        finetune=FinetuneConfig(epochs=0, precision="fp32"),
+        evaluate=EvaluateConfig(latency_repeats=0),
+    )
+    folder = run(config).folder
+    masks = folder.masks()
+    rows = {row["branch"]: row for row in table(folder.path / "report" / "branches.csv")}
+    assert set(rows) == set(masks.depth)
+    for site, kept in masks.depth.items():
+        assert [rows[site][f"member {k + 1}"] == "kept" for k in range(3)] == kept.tolist()
+    assert "layers are run once for all members" in folder.report.read_text()
