@@ -18,6 +18,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
+from subnet_search.processes import open_accelerator
 from subnet_search.run_folder import fingerprints
 from subnet_search.tune.cache import Cache, fingerprint
 from subnet_search.tune.config import TuneConfig
@@ -114,7 +115,7 @@ def open_setup(
         SubnetSearchError: where network or images are wrong, or there are several processes, which would all run the
             same trial.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or open_accelerator()
     if accelerator.num_processes > 1:
         raise SubnetSearchError(
             f"a study was started on {accelerator.num_processes} processes of one training; start it once, with --workers {accelerator.num_processes}"

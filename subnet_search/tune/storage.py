@@ -68,11 +68,15 @@ def explained(config: TuneConfig) -> Iterator[None]:
     except (sqlalchemy.exc.NoSuchModuleError, sqlalchemy.exc.ArgumentError):
         raise
     except AWAY as problem:
-        cause = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
-        reason = str(cause or problem).splitlines()[0]
         raise SubnetSearchError(
-            f"storage {shown(config)} does not answer ({reason}); see to the server, then give the same command again: finished trials are kept"
+            f"storage {shown(config)} does not answer ({reason_of(problem)}); see to the server, then give the same command again: finished trials are kept"
         ) from problem
+
+
+def reason_of(problem: BaseException) -> str:
+    """Returns why a database did not answer, in one line; Optuna's own words guess at something else."""
+    cause = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
+    return str(cause or problem).splitlines()[0]
 
 
 def shown(config: TuneConfig) -> str:
@@ -130,14 +134,15 @@ class Database(RDBStorage):
     Args:
         url: URL of the database, as SQLAlchemy has them.
         heartbeat: Seconds between signs of life of a running trial.
-        patience: Seconds for which a lost connection is tried to be made again; the first one is tried once.
+        patience: Seconds for which a lost connection is tried to be made again, `PATIENCE` by default; the first one is
+            tried once.
     """
 
-    def __init__(self, url: str, heartbeat: int, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, heartbeat: int, patience: float | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             super().__init__(url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=heartbeat)
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
         sqlalchemy.event.listen(self.engine, "do_connect", self._connect)
 
     def record_heartbeat(self, trial_id: int) -> None:

@@ -17,7 +17,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.tune import ledger
 from subnet_search.tune.liveness import runs, this_process
 from subnet_search.tune.setup import TuneSetup
-from subnet_search.tune.storage import AWAY, explained
+from subnet_search.tune.storage import AWAY, explained, reason_of
 from subnet_search.tune.study import quiet
 from subnet_search.tune.trial import run_trial
 
@@ -72,7 +72,7 @@ class Worker:
                     failures += 1
                     if failures >= FAILURES:
                         raise
-                    log.warning("trial %d is left to be run again: %s", self.at_hand, problem)
+                    log.warning("trial %d is left to be run again: %s", self.at_hand, reason_of(problem))
 
     def _left(self) -> str:
         """What is left to do: `trials` to begin, `others` to wait for, or `nothing`."""
@@ -98,6 +98,11 @@ class Worker:
         try:
             self.study.optimize(self._objective, n_trials=1, catch=(GaveWayError,))
         except SubnetSearchError:
+            raise
+        except UnboundLocalError as hiding:
+            # Optuna 5.0 trips over a variable of its own when the storage is away at the end of a trial
+            if isinstance(hiding.__context__, AWAY):
+                raise hiding.__context__ from None
             raise
         except (ValueError, UpdateFinishedTrialError):
             # Optuna says so when the storage has given the trial to another worker, taking this one for dead

@@ -110,7 +110,7 @@ TINY: dict[str, Any] = {
 }
 
 WORKER = """
-import json, os, sys, time
+import json, os, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 import torch
@@ -120,8 +120,9 @@ from subnet_search.settings import DataConfig, from_dict
 from subnet_search.tune import TuneConfig, tune
 from subnet_search.errors import SubnetSearchError
 import subnet_search.tune.storage as storage
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background jobs ignore it
 torch.set_num_threads(1)
-storage.PATIENCE = 30.0
+storage.PATIENCE = float(sys.argv[3])
 pause = float(sys.argv[2])
 step = torch.optim.SGD.step
 def slow(*arguments, **named):
@@ -137,6 +138,8 @@ try:
 except SubnetSearchError as problem:
     print("error:", problem, file=sys.stderr)
     sys.exit(2)
+except KeyboardInterrupt:
+    sys.exit(130)
 """
 
 
@@ -170,11 +173,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts workers as processes of their own, with `pause` seconds in each training step; they end with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(config: TuneConfig, pause: float = 0.0, url: str | None = None) -> subprocess.Popen[str]:
+    def begin(
+        config: TuneConfig, pause: float = 0.0, url: str | None = None, patience: float = 60.0
+    ) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(subnet_search.__file__).parents[1])}
         if url:
             environment["STORAGE"] = url
-        command = [sys.executable, "-c", WORKER, json.dumps(config.record()), str(pause)]
+        command = [sys.executable, "-c", WORKER, json.dumps(config.record()), str(pause), str(patience)]
         errors = (tmp_path / f"errors-{len(started)}.txt").open("w")
         process = subprocess.Popen(command, env=environment, stderr=errors, text=True)
         errors.close()
