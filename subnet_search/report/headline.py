@@ -53,7 +53,7 @@ FIVE = (
         noun="likelihood (NLL)",
         key="cls/NLL",
         noise="cls/NLL",
-        words="How little it believed in the right answer: confident mistakes cost most. 0 is perfect, lower is better.",
+        words="How little it believed in the right answer. 0 is perfect, lower is better.",
         text=lambda value: f"{value:.3f}",
         higher=False,
     ),
@@ -131,7 +131,7 @@ def _verdict(
         return "even", "the same", ""
     if interval is not None and interval[0] <= 0 <= interval[1]:
         images = "" if samples is None else f" of {samples:,} test images"
-        return "even", "no clear difference", f"The difference may be the luck{images}."
+        return "even", "no clear difference", f"May be the luck{images}."
     return ("better", "ensemble better", "") if better else ("worse", "dense better", "")
 
 

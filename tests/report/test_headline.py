@@ -32,7 +32,7 @@ def test_what_may_be_luck_is_no_difference() -> None:
     luck = {"cls/Acc": (-0.01, 0.11), "cls/NLL": (-0.2, -0.01)}
     lead, tiles = headline(metrics({}, BETTER), luck, 449)
     assert (tiles[0].verdict, tiles[0].badge) == ("even", "no clear difference")
-    assert tiles[0].note == "The difference may be the luck of 449 test images."
+    assert tiles[0].note == "May be the luck of 449 test images."
     assert tiles[1].verdict == "better"
     assert "does not clearly differ in accuracy." in lead
 
