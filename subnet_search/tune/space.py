@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import tyro
@@ -13,7 +13,7 @@ from optuna.trial import Trial
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph
 from subnet_search.relevance import Criterion
-from subnet_search.search import ENTWINED, SCORE_DRIVEN, SearchConfig
+from subnet_search.search import ENTWINED, SCORE_DRIVEN
 from subnet_search.search.config import Algorithm
 from subnet_search.settings import JobConfig, RunConfig
 
@@ -33,16 +33,14 @@ STAGES: Mapping[str, tuple[str | None, str]] = {
     "depth": ("budget", "depth"),
     "algorithm": ("search", "algorithm"),
     "lambda_overlap": ("search", "lambda_overlap"),
-    "lambda_corr": ("search", "lambda_corr"),
     "criterion": ("relevance", "criterion"),
+    "rescoring": ("search", "rescoring"),
+    "lambda_corr": ("relevance", "lambda_corr"),
     "epochs": ("finetune", "epochs"),
     "distill": ("finetune", "distill"),
     "bagging": ("finetune", "bagging"),
 }
-"""What can be searched → stage and name of the setting."""
-
-if "lambda_corr" not in {field.name for field in fields(SearchConfig)}:
-    STAGES = {name: place for name, place in STAGES.items() if name != "lambda_corr"}
+"""What can be searched → stage and name of the setting; what others depend on comes before them, but for the algorithm."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,15 @@ class SpaceConfig:
     """What is searched, and how far. A range is widened to hold the job's own setting.
 
     Attributes:
-        names: Some of `members`, `budget`, `depth`, `algorithm`, `lambda_overlap`, `criterion`, `epochs`, `distill`,
-            `bagging`; the others stay as the job says.
+        names: Some of `members`, `budget`, `depth`, `algorithm`, `lambda_overlap`, `criterion`, `rescoring`,
+            `lambda_corr`, `epochs`, `distill`, `bagging`; the others stay as the job says.
         members: Fewest and most members.
         budget: Smallest and largest budget, searched on a logarithmic scale.
         lambda_overlap: Smallest and largest weight of the overlap, on a logarithmic scale; for searches that have it.
-        lambda_corr: The same of the correlation, for searches by scores.
         algorithm: Search algorithms and controls.
         criterion: Criteria of relevance; for searches by scores.
+        rescoring: Fewest and most times that channels are scored again; for searches by the scores of `ig`.
+        lambda_corr: Smallest and largest weight of the correlation; where channels are scored inside masks.
         epochs: Fewest and most epochs of the fine-tuning; None goes from a quarter of the job's to all of them.
         distill: Smallest and largest share of distillation.
 
@@ -69,9 +68,10 @@ class SpaceConfig:
     members: tuple[int, int] = (2, 8)
     budget: tuple[float, float] = (0.5, 4.0)
     lambda_overlap: tuple[float, float] = (0.03, 30.0)
-    lambda_corr: tuple[float, float] = (0.03, 30.0)
     algorithm: tuple[Algorithm, ...] = ("flow", "pairs", "core", "antirandom", "random")
     criterion: tuple[Criterion, ...] = ("ig", "fisher", "taylor", "magnitude")
+    rescoring: tuple[int, int] = (0, 1)
+    lambda_corr: tuple[float, float] = (0.0, 1.0)
     epochs: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="INT INT")] = None
     distill: tuple[float, float] = (0.0, 0.9)
 
@@ -83,6 +83,7 @@ class SpaceConfig:
             ("members", 2),
             ("budget", 1e-9),
             ("lambda_overlap", 0),
+            ("rescoring", 0),
             ("lambda_corr", 0),
             ("epochs", 0),
             ("distill", 0),
@@ -145,8 +146,9 @@ def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[D
         "depth": CategoricalDistribution((False, True)),
         "algorithm": _words(space.algorithm, run.search.algorithm, CONTROL),
         "lambda_overlap": _numbers(*space.lambda_overlap, run.search.lambda_overlap, log=True),
-        "lambda_corr": _numbers(*space.lambda_corr, getattr(run.search, "lambda_corr", 0.0), log=True),
         "criterion": _words(space.criterion, run.relevance.criterion),
+        "rescoring": _integers(*space.rescoring, run.search.rescoring),
+        "lambda_corr": _numbers(*space.lambda_corr, run.relevance.lambda_corr),
         "epochs": _integers(*epochs, run.finetune.epochs),
         "distill": _numbers(*space.distill, run.finetune.distill),
         "bagging": CategoricalDistribution((False, True)),
@@ -154,8 +156,12 @@ def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[D
     asked: dict[str, Callable[[RunConfig], bool]] = {
         "depth": lambda _: bool(graph.branches),
         "lambda_overlap": lambda chosen: chosen.search.algorithm in OVERLAPPING,
-        "lambda_corr": lambda chosen: chosen.search.algorithm in SCORED,
         "criterion": lambda chosen: chosen.search.algorithm in SCORED,
+        "rescoring": _can_be_rescored,
+        "lambda_corr": lambda chosen: (
+            (_can_be_rescored(chosen) and chosen.search.rescoring > 0)
+            or (chosen.search.algorithm == "progressive" and chosen.relevance.criterion == "ig")
+        ),
         "bagging": lambda chosen: chosen.finetune.decorrelate == 0,
     }
     order = [name for name in STAGES if name in space.names]
@@ -181,6 +187,8 @@ def suggest(trial: Trial, space: tuple[Dimension, ...], run: RunConfig, role: st
     for dimension in space:
         if dimension.asked(chosen):
             chosen = _with(chosen, dimension.name, _ask(trial, dimension))
+            if dimension.name == "criterion" and chosen.relevance.criterion != "ig":
+                chosen = _with(chosen, "rescoring", 0)  # which no other criterion can do
     return chosen
 
 
@@ -188,6 +196,12 @@ def enqueued(space: tuple[Dimension, ...], run: RunConfig, role: str) -> dict[st
     """Returns the parameters of a trial with the job's own settings (`default`) or with control masks (`control`)."""
     chosen = _with(run, "algorithm", CONTROL) if role == "control" else run
     return {d.name: _setting(chosen, d.name) for d in space if d.asked(chosen)}
+
+
+def _can_be_rescored(run: RunConfig) -> bool:
+    """Whether channels can be scored again inside masks, those that a member has cut too."""
+    scored = run.search.algorithm in SCORE_DRIVEN - {"magnitude"}
+    return scored and run.relevance.criterion == "ig" and run.relevance.path != "joint"
 
 
 def _ask(trial: Trial, dimension: Dimension) -> Any:

@@ -25,16 +25,16 @@ def graph(network, few) -> GroupGraph:
 def test_everything_that_was_chosen_is_a_setting_of_the_run(graph) -> None:
     run = RunConfig()
     chosen = {
-        "algorithm": "flow", "members": 3, "budget": 1.5, "depth": True, "lambda_overlap": 7.0, "criterion": "fisher",
-        "epochs": 4, "distill": 0.25, "bagging": True,
+        "algorithm": "flow", "members": 3, "budget": 1.5, "depth": True, "lambda_overlap": 7.0, "criterion": "ig",
+        "rescoring": 1, "lambda_corr": 0.5, "epochs": 4, "distill": 0.25, "bagging": True,
     }  # fmt: skip
     found = suggest(FixedTrial(chosen), dimensions(SpaceConfig(), run, graph), run)
     assert found == replace(
         run,
         members=3,
         budget=BudgetConfig(budget=1.5, depth=True),
-        search=SearchConfig(algorithm="flow", lambda_overlap=7.0),
-        relevance=replace(run.relevance, criterion="fisher"),
+        search=SearchConfig(algorithm="flow", lambda_overlap=7.0, rescoring=1),
+        relevance=replace(run.relevance, lambda_corr=0.5),
         finetune=FinetuneConfig(epochs=4, distill=0.25, bagging=True),
     )
 
@@ -52,6 +52,7 @@ def test_any_choice_makes_settings_and_leaves_the_others(graph, seed, names) -> 
         "lambda_overlap" in names and found.search.algorithm in ("flow", "pairs")
     )
     assert ("criterion" in trial.params) == ("criterion" in names and found.search.algorithm in SCORE_DRIVEN)
+    assert ("lambda_corr" in trial.params) == ("lambda_corr" in names and found.search.rescoring > 0)
     for name in set(STAGES) - names:
         stage, setting = STAGES[name]
         own, other = (value if stage is None else getattr(value, stage) for value in (run, found))
@@ -103,6 +104,21 @@ def test_what_the_network_cannot_have_is_not_asked_for(graph) -> None:
     assert "depth" not in enqueued(dimensions(SpaceConfig(), run, flat), run, "default")
     alike = replace(run, finetune=FinetuneConfig(mode="repeat", decorrelate=1.0))
     assert "bagging" not in enqueued(dimensions(SpaceConfig(), alike, graph), alike, "default")
+
+
+def test_only_what_can_be_scored_inside_masks_is(graph) -> None:
+    run = RunConfig(search=SearchConfig(rescoring=2))
+    names = ("criterion", "rescoring", "lambda_corr")
+    space = dimensions(SpaceConfig(names=names), run, graph)
+    assert enqueued(space, run, "default") == {"criterion": "ig", "rescoring": 2, "lambda_corr": 0.0}
+    fisher = suggest(FixedTrial({"criterion": "fisher"}), space, run)
+    assert (fisher.relevance.criterion, fisher.search.rescoring) == ("fisher", 0)
+    joint = replace(run, relevance=replace(run.relevance, path="joint"))
+    assert enqueued(dimensions(SpaceConfig(names=names), joint, graph), joint, "default") == {"criterion": "ig"}
+    rounds = replace(run, search=SearchConfig("progressive"))
+    assert enqueued(dimensions(SpaceConfig(names=names), rounds, graph), rounds, "default") == {
+        "criterion": "ig", "lambda_corr": 0.0,
+    }  # fmt: skip
 
 
 def test_epochs_go_from_a_quarter_of_the_jobs(graph) -> None:
