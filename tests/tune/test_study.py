@@ -193,11 +193,9 @@ def test_an_interrupted_study_ends_as_if_nothing_had_been(finished, tiny, run, t
 
 def test_what_other_trials_have_computed_is_not_computed_again(finished, tiny, run, monkeypatch) -> None:
     config, study = finished
-    assert len(list((config.out / "cache").rglob("relevance.safetensors"))) < sum(
-        t.params["algorithm"] in ("flow", "pairs", "core") for t in study.trials
-    )
     other = tiny(config.out, trials=4, study_name="again")
     monkeypatch.setattr("torch.optim.SGD.step", None)
+    monkeypatch.setattr("subnet_search.tune.trial.score", None)
     again = run(other)
     assert outcome(again) == outcome(study)[:4]
 
