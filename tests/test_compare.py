@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-import subnet_search.baselines.training as training
+import subnet_search.entwined.phases as phases
 from subnet_search.backbones import Backbone, load_backbone
 from subnet_search.baselines import SYSTEMS
 from subnet_search.compare import METHODS, CompareConfig, Comparison, compare, read_rows, settings_digest
@@ -187,13 +187,13 @@ def test_an_interrupted_comparison_goes_on_in_the_middle_of_a_training(tmp_path,
             run(config)
     assert [row["method"] for row in read_rows(config.out / "rows.jsonl")] == ["msp"]
     begun: list[int] = []
-    original = training.finetune
+    original = phases.finetune
 
     def noting(*arguments: Any, checkpoint: Path, **named: Any) -> Any:
         begun.append(len(torch.load(checkpoint, weights_only=True)["losses"]))
         return original(*arguments, checkpoint=checkpoint, **named)
 
-    monkeypatch.setattr(training, "finetune", noting)
+    monkeypatch.setattr(phases, "finetune", noting)
     found = run(config)
     assert begun == [1]
     assert found.rows[1]["metrics"] == undisturbed.rows[0]["metrics"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -78,10 +78,9 @@ class SubnetEnsemble(Predictor):
         modules = dict(self.network.named_modules())
         depth = _depth(graph, masks)
         trunk = trunk_layers(graph, self.config.trunk)
-        own = set(graph.norms if self.config.norm == "member" else ()) - trunk
         for name, mask in self._site_masks(masks, modules).items():
             module = modules[name]
-            if isinstance(module, _BatchNorm) and name in own:
+            if isinstance(module, _BatchNorm) and self._owns_norms(name, trunk):
                 replacement: nn.Module = MemberNorm(module, mask, depth.get(name))
             else:
                 axis = -1 if isinstance(module, nn.Linear) else 1
@@ -89,7 +88,7 @@ class SubnetEnsemble(Predictor):
             self.network.set_submodule(name, replacement)
         for name in graph.norms:
             module = self.network.get_submodule(name)
-            if name in own and isinstance(module, _BatchNorm) and not isinstance(module, MemberNorm):
+            if self._owns_norms(name, trunk) and isinstance(module, _BatchNorm) and not isinstance(module, MemberNorm):
                 everything = torch.ones(self.members, module.num_features, dtype=torch.bool)
                 self.network.set_submodule(name, MemberNorm(module, everything))
         if self.config.head == "member":
@@ -159,6 +158,10 @@ class SubnetEnsemble(Predictor):
             assert isinstance(buffer, Tensor)
             buffer.copy_(kept)
         self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
+
+    def _owns_norms(self, name: str, trunk: Collection[str]) -> bool:
+        """Whether each member has a norm of its own there."""
+        return self.config.norm == "member" and name not in trunk
 
     def _site_masks(self, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
         """The masks of the site modules, after a look at the trunk, which all members have whole."""

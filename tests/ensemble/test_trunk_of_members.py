@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from subnet_search.backbones import load_backbone
+from subnet_search.backbones import Card, load_backbone
 from subnet_search.ensemble import EnsembleConfig, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export import export_ensemble, load_ensemble
@@ -121,3 +121,13 @@ def test_written_and_read_it_is_the_same(tmp_path) -> None:
     assert again.macs() == found.macs()
     with torch.no_grad():
         assert torch.equal(again(images()), found(images()))
+
+
+def test_norms_without_statistics_are_each_members_own_too() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4, track_running_stats=False), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3),
+    ).eval()  # fmt: skip
+    graph = find_groups(model, torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    card = Card("plain", (1, 8, 8), ("a", "b", "c"))
+    found = SubnetEnsemble(model, graph, full_masks(graph.widths, 2), card)
+    assert isinstance(found.network.get_submodule("1"), MemberNorm)
