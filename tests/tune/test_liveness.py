@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import subnet_search.tune.liveness as liveness
 from subnet_search.tune.liveness import host, runs, this_process
 
