@@ -18,6 +18,7 @@ from torch import Tensor
 
 from subnet_search.backbones import Backbone
 from subnet_search.baselines import BaselineConfig, Setup, build, check, train
+from subnet_search.ensemble import thinned
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate, predict_dataset, reliability, result_row, risk_coverage
 from subnet_search.files import append_line, write_json
@@ -211,7 +212,9 @@ def _cell(
         predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
         test = splits.validation if splits.test is None else splits.test
         settings = config.evaluate
-        tested = predict_dataset(predictor, test, card, settings.batch_size, settings.precision, setup.progress)
+        tested = predict_dataset(
+            thinned(predictor), test, card, settings.batch_size, settings.precision, setup.progress
+        )
         metrics = evaluate(
             predictor,
             card=card,

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from subnet_search.data import batches
 from subnet_search.device import Precision, autocast
 from subnet_search.ensemble.predictor import Predictor
+from subnet_search.ensemble.thin import thinned
 from subnet_search.errors import SubnetSearchError
 
 
@@ -49,4 +50,4 @@ def recalibrate(
     device = next(ensemble.parameters()).device
     prepared = (ensemble.card.prepare(images.to(device)) for images, _ in batches(dataset, batch_size, order))
     with autocast(device, precision):
-        update_bn(prepared, ensemble)
+        update_bn(prepared, thinned(ensemble))
