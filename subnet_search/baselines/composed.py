@@ -18,8 +18,8 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, trunk_layers
 from subnet_search.masks import full_masks
-from subnet_search.pipeline import phases, score, search
 from subnet_search.search import ENTWINED, SCORE_DRIVEN, BudgetConfig, SearchConfig, allocate_quotas, depth_masks
+from subnet_search.stages import phases, score, search
 
 Part = Literal["stochastic_depth", "depth_masks", "bagging", "mimo", "distill", "repeat"]
 PARTS: tuple[Part, ...] = get_args(Part)

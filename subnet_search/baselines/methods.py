@@ -15,7 +15,7 @@ from subnet_search.baselines.singe import singe
 from subnet_search.baselines.system import Setup, System
 from subnet_search.errors import SubnetSearchError
 from subnet_search.search import ALGORITHMS
-from subnet_search.search.config import Algorithm
+from subnet_search.search.algorithms import Algorithm
 
 SYSTEMS: Mapping[str, Callable[[Setup], System]] = {
     "msp": single,

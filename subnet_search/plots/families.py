@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subnet_search.search import ALGORITHMS
-
-SEARCHING = ("flow", "draft", "core", "pairs", "swap", "progressive", "gates")
-"""The algorithms of the search that are no controls."""
+from subnet_search.search import ALGORITHMS, CONTROLS
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ _MEMBERS = {
     SAMPLED: ("mc_dropout", "stochastic_depth"),
     INDEPENDENT: ("deep_ensemble", "deep_ensemble_finetuned", "bagging"),
     BUILT_IN: ("mimo", "packed", "batch_ensemble"),
-    UNSEARCHED: ("depth_masks", "best_of_8", *(name for name in ALGORITHMS if name not in SEARCHING)),
-    SEARCHED: ("search", *SEARCHING),
+    UNSEARCHED: ("depth_masks", "best_of_8", *CONTROLS),
+    SEARCHED: ("search", *(name for name in ALGORITHMS if name not in CONTROLS)),
 }
 
 

@@ -1,7 +1,8 @@
 """Assigns channels to members."""
 
+from subnet_search.search.algorithms import ALGORITHMS, CONTROLS, ENTWINED, OVERLAPPING, SCORE_DRIVEN
 from subnet_search.search.budget import BudgetConfig, allocate_quotas
-from subnet_search.search.config import ALGORITHMS, ENTWINED, SCORE_DRIVEN, SearchConfig
+from subnet_search.search.config import SearchConfig
 from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.rescoring import search_in_rounds
@@ -9,7 +10,9 @@ from subnet_search.search.shuffled import shuffled
 
 __all__ = [
     "ALGORITHMS",
+    "CONTROLS",
     "ENTWINED",
+    "OVERLAPPING",
     "SCORE_DRIVEN",
     "BudgetConfig",
     "Quotas",

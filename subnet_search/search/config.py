@@ -4,38 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from subnet_search.errors import SubnetSearchError
-
-Algorithm = Literal[
-    "flow",
-    "draft",
-    "core",
-    "pairs",
-    "swap",
-    "progressive",
-    "gates",
-    "random",
-    "masksembles",
-    "antirandom",
-    "magnitude",
-    "best-of-n",
-]
-Start = Literal["flow", "draft", "core", "pairs", "random", "masksembles", "antirandom", "magnitude", "best-of-n"]
-
-ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
-"""Names of all search algorithms and controls."""
-
-SCORE_DRIVEN: frozenset[Algorithm] = frozenset({"flow", "draft", "core", "pairs", "swap", "magnitude"})
-"""The algorithms that need a score for each member and channel; the others ignore scores."""
-
-MEASURING: frozenset[Algorithm] = frozenset({"swap", "best-of-n"})
-"""The algorithms that need a measure of mask sets."""
-
-ENTWINED: frozenset[Algorithm] = frozenset({"progressive", "gates"})
-"""The algorithms that train while they search (`subnet_search.entwined`): they need scores too, and are no assignment of
-channels that `search_masks` could make."""
+from subnet_search.search.algorithms import ALGORITHMS, Algorithm, Start
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.masks import MaskSet
+from subnet_search.search.algorithms import ENTWINED, MEASURING, SCORE_DRIVEN
 from subnet_search.search.antirandom import antirandom
 from subnet_search.search.balanced import balanced
 from subnet_search.search.best_of_n import best_of_n
-from subnet_search.search.config import ENTWINED, MEASURING, SCORE_DRIVEN, SearchConfig
+from subnet_search.search.config import SearchConfig
 from subnet_search.search.core import core
 from subnet_search.search.draft import draft
 from subnet_search.search.flow import Certificate, flow

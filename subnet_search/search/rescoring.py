@@ -14,7 +14,8 @@ from subnet_search.device import Precision
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
 from subnet_search.masks import MaskSet
 from subnet_search.relevance import RelevanceConfig, score_relevance
-from subnet_search.search.config import SCORE_DRIVEN, SearchConfig
+from subnet_search.search.algorithms import SCORE_DRIVEN
+from subnet_search.search.config import SearchConfig
 from subnet_search.search.dispatch import Quotas, search_masks
 
 CALIBRATION = 512  # images for the statistics of masks that are going to change again

@@ -13,8 +13,8 @@ from optuna.trial import Trial
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph
 from subnet_search.relevance import Criterion
-from subnet_search.search import ENTWINED, SCORE_DRIVEN
-from subnet_search.search.config import Algorithm
+from subnet_search.search import ENTWINED, OVERLAPPING, SCORE_DRIVEN
+from subnet_search.search.algorithms import Algorithm
 from subnet_search.settings import JobConfig, RunConfig
 
 Params = Mapping[str, Any]
@@ -24,8 +24,6 @@ CONTROL: Algorithm = "random"
 
 SCORED = (SCORE_DRIVEN | ENTWINED) - {"magnitude"}
 """The algorithms that depend on the criterion of relevance."""
-OVERLAPPING: frozenset[Algorithm] = frozenset({"flow", "pairs", "swap", "progressive", "gates"})
-"""The algorithms that depend on the weight of the overlap."""
 
 STAGES: Mapping[str, tuple[str | None, str]] = {
     "members": (None, "members"),

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.masks import MaskSet, full_masks
-from subnet_search.pipeline import allocate, entwine, phases, score, search, train
 from subnet_search.relevance import Relevance
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas
 from subnet_search.settings import RunConfig, to_dict
+from subnet_search.stages import allocate, entwine, phases, score, search, train
 from subnet_search.tune import ledger
 from subnet_search.tune.artifacts import keep_artifacts
 from subnet_search.tune.ladder import epochs_of_rungs, goes_on

@@ -10,7 +10,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.masks import MaskSet
 from subnet_search.search import ALGORITHMS as ALL
 from subnet_search.search import ENTWINED, SearchConfig, search_masks
-from subnet_search.search.config import MEASURING, SCORE_DRIVEN
+from subnet_search.search.algorithms import MEASURING, SCORE_DRIVEN
 
 ALGORITHMS = [algorithm for algorithm in ALL if algorithm not in ENTWINED]
 

@@ -1,0 +1,173 @@
+"""The stages that decide on masks and train them, each from the settings of a job: what runs, comparisons and studies share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from accelerate import Accelerator
+from rich.progress import Progress
+from torch import Tensor
+
+from subnet_search.backbones import Backbone
+from subnet_search.data.batches import length
+from subnet_search.ensemble import SubnetEnsemble, recalibrate
+from subnet_search.entwined import Phase, gates, progressive, scorer, train_phases
+from subnet_search.finetune import FinetuneConfig, History, finetune
+from subnet_search.groups import GroupGraph
+from subnet_search.inputs import Splits
+from subnet_search.masks import MaskSet, full_masks
+from subnet_search.measure import MaskMeasure
+from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
+from subnet_search.run_folder import RunFolder
+from subnet_search.search import Quotas, allocate_quotas, depth_masks, search_in_rounds
+from subnet_search.settings import RunConfig
+
+log = logging.getLogger("subnet_search")
+
+
+def allocate(graph: GroupGraph, config: RunConfig) -> tuple[Quotas, dict[str, Tensor]]:
+    """Decides how many channels of each group the members keep, and which members keep which residual branches."""
+    budget, trunk = config.budget, config.ensemble.trunk
+    depth: dict[str, Tensor] = {}
+    if budget.depth and budget.budget is not None:
+        share = (budget.budget * config.members) ** 0.5
+        depth = depth_masks(graph, config.members, share, config.seed, trunk)
+    return allocate_quotas(graph, config.members, budget, depth, trunk), depth
+
+
+def score(
+    backbone: Backbone,
+    graph: GroupGraph,
+    splits: Splits,
+    quotas: Quotas,
+    config: RunConfig,
+    progress: Progress | None = None,
+) -> Relevance:
+    """Scores the channels of the intact network for each member, on the member's own images."""
+    settings = scoring(config)
+    intact = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
+    thinned = _thinned(graph, quotas)
+    return score_relevance(intact, splits.train, settings, groups=thinned, dense=backbone.model, progress=progress)
+
+
+def _thinned(graph: GroupGraph, quotas: Quotas) -> list[str]:
+    """The groups that some member does not keep whole."""
+    return [name for name, widths in quotas.items() if min(widths) < graph[name].width]
+
+
+def scoring(config: RunConfig) -> RelevanceConfig:
+    """Returns how channels are scored; the search by magnitudes wants these and no other scores."""
+    settings: RelevanceConfig = config.seeded("relevance")
+    return replace(settings, criterion="magnitude") if config.search.algorithm == "magnitude" else settings
+
+
+def search(
+    backbone: Backbone,
+    graph: GroupGraph,
+    splits: Splits,
+    relevance: Relevance | None,
+    quotas: Quotas,
+    config: RunConfig,
+    depth: Mapping[str, Tensor] | None = None,
+    progress: Progress | None = None,
+) -> MaskSet:
+    """Assigns channels to members; `depth` says which of them keep which branches, None that all keep all."""
+    trial = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
+    measure = MaskMeasure(
+        trial,
+        splits.train,
+        augment=config.finetune.augment,
+        seed=config.seed,
+        precision=config.finetune.precision,
+    )
+    return search_in_rounds(
+        trial,
+        splits.train,
+        None if relevance is None else relevance.scores,
+        quotas,
+        config.seeded("search"),
+        scoring(config),
+        depth=depth,
+        dense=backbone.model,
+        measure=measure,
+        precision=config.finetune.precision,
+        progress=progress,
+    )
+
+
+def phases(
+    backbone: Backbone,
+    graph: GroupGraph,
+    splits: Splits,
+    relevance: Relevance,
+    quotas: Quotas,
+    config: RunConfig,
+    progress: Progress | None = None,
+) -> tuple[Phase, ...]:
+    """Plans the training of an intact ensemble for a search that trains; the last phase is for the finished masks.
+
+    Args:
+        backbone: The trained network.
+        graph: Its channel groups.
+        splits: The images.
+        relevance: Scores of the intact network.
+        quotas: Group → how many channels each member keeps in the end.
+        config: Settings of the run.
+        progress: Bar to report to.
+    """
+    search, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
+    if search.algorithm == "gates":
+        return gates(graph.widths, quotas, search, training, images, relevance.scores, config.seed)
+    thinned = _thinned(graph, quotas)
+    score = scorer(splits.train, scoring(config), thinned, backbone.model, relevance.scores, progress)
+    return progressive(graph.widths, quotas, search, training, images, score, config.seed)
+
+
+def entwine(
+    ensemble: SubnetEnsemble,
+    phases: Sequence[Phase],
+    backbone: Backbone,
+    splits: Splits,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    progress: Progress | None = None,
+) -> History:
+    """Searches by training an intact ensemble in place, or takes up what is in the folder."""
+    history = train_phases(
+        ensemble,
+        phases,
+        splits.train,
+        folder.rounds,
+        teacher=backbone.model,
+        accelerator=accelerator,
+        progress=progress,
+    )
+    log.info("searched on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
+    return history
+
+
+def train(
+    ensemble: SubnetEnsemble,
+    training: FinetuneConfig,
+    backbone: Backbone,
+    splits: Splits,
+    config: RunConfig,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    progress: Progress | None = None,
+) -> History:
+    """Recalibrates and fine-tunes the ensemble in place, or takes up the checkpoint in the folder."""
+    ensemble.to(accelerator.device)
+    if not folder.checkpoint.exists():
+        recalibrate(ensemble, splits.train, seed=config.seed, precision=config.finetune.precision)
+    return finetune(
+        ensemble,
+        splits.train,
+        training,
+        teacher=backbone.model,
+        checkpoint=folder.checkpoint,
+        accelerator=accelerator,
+        progress=progress,
+    )
