@@ -6,7 +6,6 @@ Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits as read_digits
 
 from subnet_search.data.array_dataset import ArrayDataset
 from subnet_search.data.split import split_indices
@@ -29,6 +28,8 @@ def load_digits(part: str = "train") -> ArrayDataset:
     """
     if part not in ("train", "test"):
         raise SubnetSearchError(f"digits have no part {part!r}, expected digits:train or digits:test")
+    from sklearn.datasets import load_digits as read_digits  # takes a second to import
+
     pixels, labels = read_digits(return_X_y=True)
     # the pixels count 0..16 dots
     images = torch.from_numpy(pixels / 16 * 255).round().to(torch.uint8).reshape(-1, 1, 8, 8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from sklearn.datasets import load_sample_images
 from torch import Generator, Tensor
 
 from subnet_search.data.array_dataset import UNLABELLED, ArrayDataset
@@ -28,6 +27,8 @@ def photo_patches(input_shape: Sequence[int], count: int = COUNT, seed: int = 0)
     Raises:
         SubnetSearchError: where no such patches can be cut.
     """
+    from sklearn.datasets import load_sample_images  # takes a second to import
+
     photos = torch.stack([torch.from_numpy(photo.copy()) for photo in load_sample_images().images]).permute(0, 3, 1, 2)
     if (
         len(input_shape) != 3

@@ -36,10 +36,10 @@ class SlicedNetwork(nn.Module):
         """Returns the logits `[batch, class]` of prepared images `[batch, ...]`."""
         if not self.resizes:
             return self.network(x)  # type: ignore[no-any-return]
-        return self._resized(x)  # type: ignore[no-any-return]
+        # A compiler would cut the count of calls in pieces; torch.export is not affected. Not a decorator, which would
+        # load the compiler wherever this package is imported.
+        return torch.compiler.disable(self._resized)(x)  # type: ignore[no-untyped-call, no-any-return]
 
-    # A compiler would cut the count of calls in pieces; torch.export is not affected. The decorator has no types.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _resized(self, x: Tensor) -> Tensor:
         with ResizedCalls(self.resizes, self.kept):
             return self.network(x)  # type: ignore[no-any-return]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from captum.attr import IntegratedGradients
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -110,6 +109,8 @@ def _integrated(
     function: _LossOfGates, start: tuple[Tensor, ...], extra: tuple[Tensor, ...], config: RelevanceConfig
 ) -> tuple[Tensor, ...]:
     """The integrated gradient of each gate, from all of them closed to `start`: `[row, channel]` for each group."""
+    from captum.attr import IntegratedGradients  # takes most of a second to import
+
     rows = len(start[0])
     attributions: tuple[Tensor, ...] = IntegratedGradients(function).attribute(
         start,
