@@ -37,13 +37,24 @@ from subnet_search.tables import spread
 
 RUNS = Path(__file__).parent / "runs" / "lab"
 CONTROLS = ("random", "masksembles", "best-of-n", "antirandom", "magnitude")
+SEARCHES = ("flow", "draft", "core", "pairs", "progressive", "gates")
 TRUNKS = {f"trunk-{share}": {"ensemble.trunk": share / 100} for share in (18, 36, 52, 68, 84)}
 
+OVERLAPS = {f"overlap-{value:g}": value for value in (0.0, 0.1, 0.3, 3.0, 10.0)}
+
 IDEAS: Mapping[str, Mapping[str, Any]] = {
-    **{name: {"search.algorithm": name} for name in (*CONTROLS, "flow", "draft", "core")},
-    **{f"flow-{name}": setting for name, setting in TRUNKS.items()},
-    **{f"random-{name}": {"search.algorithm": "random", **setting} for name, setting in TRUNKS.items()},
-    **{f"flow-overlap-{value:g}": {"search.lambda_overlap": value} for value in (0.0, 0.1, 0.3, 3.0, 10.0)},
+    **{name: {"search.algorithm": name} for name in (*CONTROLS, *SEARCHES)},
+    **{
+        f"{algorithm}-{name}": {"search.algorithm": algorithm, **setting}
+        for algorithm in ("random", "masksembles", *SEARCHES)
+        for name, setting in TRUNKS.items()
+    },
+    **{f"flow-{name}": {"search.lambda_overlap": value} for name, value in OVERLAPS.items()},
+    **{
+        f"flow-{trunk}-{name}": {**setting, "search.lambda_overlap": value}
+        for trunk, setting in TRUNKS.items()
+        for name, value in OVERLAPS.items()
+    },
     "flow-head": {"ensemble.head": "member"},
     "flow-bagging": {"finetune.bagging": True},
     "flow-distill": {"finetune.distill": 0.5},
