@@ -136,7 +136,7 @@ def test_seeds_differ(finished) -> None:
 def test_a_second_call_computes_nothing(finished, monkeypatch) -> None:
     config, found = finished
     before = (config.out / "rows.jsonl").read_bytes()
-    module = sys.modules["subnet_search.compare"]  # the package's attribute of that name is the function
+    module = sys.modules["subnet_search.compare.comparison"]
     for name in ("build", "predict_dataset", "evaluate"):
         monkeypatch.setattr(module, name, None)
     assert run(config) == found
@@ -156,6 +156,14 @@ def test_another_evaluation_takes_up_the_training(tmp_path, no_training) -> None
     assert again["metrics"]["cls/NLL"] == pytest.approx(row["metrics"]["cls/NLL"], abs=1e-5)
     with pytest.raises(AssertionError, match="a training step was made"):
         run(replace(config, finetune=replace(config.finetune, learning_rate=0.01)))
+
+
+def test_epochs_of_an_interrupted_training_count_as_time(tmp_path, monkeypatch) -> None:
+    module = sys.modules["subnet_search.compare.comparison"]
+    trained = module.train
+    monkeypatch.setattr(module, "train", lambda *given: replace(trained(*given), seconds=(1000.0, 500.0)))
+    (row,) = run(tiny(tmp_path, methods=("random",), seeds=(0,))).rows
+    assert 1500 < row["seconds"] < 2000
 
 
 @pytest.mark.parametrize("other", ["network", "images"])

@@ -1,14 +1,13 @@
-"""What one would get from each method, for the same money: every system on the same images, in one table."""
+"""Every system on the same images, seed by seed: each is trained, evaluated and kept as a row."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from subnet_search.backbones import Backbone
-from subnet_search.baselines import BaselineConfig, Setup, build, check, train
+from subnet_search.baselines import Setup, build, train
+from subnet_search.compare.config import CompareConfig
+from subnet_search.compare.rows import cell_name, decisive_settings, digest_of, finished_row, read_rows
 from subnet_search.ensemble import thinned
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate, predict_dataset, reliability, result_row, risk_coverage
@@ -29,63 +30,11 @@ from subnet_search.processes import from_main, open_accelerator
 from subnet_search.provenance import device_name
 from subnet_search.report import write_compare_report
 from subnet_search.run_folder import fingerprints
-from subnet_search.settings import JobConfig, RunConfig, to_dict
-from subnet_search.tracking import Log, check_log, tracked
+from subnet_search.tracking import check_log, tracked
 
 log = logging.getLogger("subnet_search")
 
-METHODS = (
-    "msp",
-    "mc_dropout",
-    "deep_ensemble_finetuned",
-    "bagging",
-    "stochastic_depth",
-    "depth_masks",
-    "masksembles",
-    "random",
-    "search",
-)
-"""The methods of a comparison where none are named: all that start from the backbone, without their combinations."""
-
 ROWS, CURVES, MISSING, CELLS, FIGURES = "rows.jsonl", "curves.jsonl", "missing.json", "cells", "figures"
-
-
-@dataclass(frozen=True)
-class CompareConfig(JobConfig):
-    """Everything that decides a comparison. All systems get the same images, budget and settings of the stages.
-
-    Attributes:
-        methods: `msp`, `mc_dropout`, `deep_ensemble`, `deep_ensemble_finetuned`, `bagging`, `stochastic_depth`,
-            `depth_masks`, `mimo`, `packed`, `batch_ensemble`, `singe`; or masks (`masksembles`, `antirandom`,
-            `random`, `magnitude`, `best_of_8`, `search`, `search+ALGORITHM`), alone or with `+stochastic_depth`,
-            `+depth_masks`, `+bagging`, `+mimo`, `+distill`, `+repeat`.
-        seeds: One training of every method for each.
-        out: Folder of the comparison. Finished rows there are not computed again.
-        scratch_epochs: Epochs of the systems that start from scratch; None trains them as long as the others.
-        baselines: Settings of single systems.
-        log: Where loss and learning rate of each step go: `tensorboard` writes them to `tensorboard` in the folder.
-
-    Raises:
-        SubnetSearchError: where there is no method of a name, or nothing to compare.
-    """
-
-    methods: tuple[str, ...] = METHODS
-    seeds: tuple[int, ...] = (0, 1, 2)
-    out: Path = Path("runs/compare")
-    scratch_epochs: int | None = None
-    baselines: BaselineConfig = field(default_factory=BaselineConfig)
-    log: Log = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.methods or not self.seeds:
-            raise SubnetSearchError("a comparison needs at least one method and one seed")
-        for method in self.methods:
-            check(method)
-
-    def run(self, seed: int) -> RunConfig:
-        """Returns the settings of the runs with a seed."""
-        return RunConfig.of(self, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -147,7 +96,7 @@ def compare(
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
     labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
-    decisive = {**_settings(config), "inputs": fingerprints(backbone, labels)}
+    decisive = {**decisive_settings(config), "inputs": fingerprints(backbone, labels)}
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     grid = dict.fromkeys((method, seed) for seed in config.seeds for method in config.methods)
     cells = [(method, seed) for method, seed in grid if method != "msp" or seed == config.seeds[0]]
@@ -157,7 +106,7 @@ def compare(
     for method, seed in cells:
         if progress and task is not None:
             progress.update(task, description=f"{method}, seed {seed}")
-        row = from_main(accelerator, lambda: _finished(read_rows(rows_file), decisive, method, seed))  # noqa: B023
+        row = from_main(accelerator, lambda: finished_row(read_rows(rows_file), decisive, method, seed))  # noqa: B023 - called at once
         if row is None and method not in missing:
             setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
             try:
@@ -181,7 +130,7 @@ def compare(
         raise SubnetSearchError(f"none of the methods could be run: {reasons}")
     if not accelerator.is_main_process:
         return Comparison(tuple(rows), missing)
-    curves = [line for line in read_rows(curves_file) if line["settings"] == _digest(decisive)]
+    curves = [line for line in read_rows(curves_file) if line["settings"] == digest_of(decisive)]
     draw_comparison(rows, curves, config.out / FIGURES, missing)
     if report:
         write_compare_report(config.out, rows, curves, missing, config, passed)
@@ -205,8 +154,11 @@ def _cell(
         epochs = config.scratch_epochs
         longer = (replace(phase, config=replace(phase.config, epochs=epochs)) for phase in system.phases)
         system = replace(system, phases=tuple(longer))
+    training = time.perf_counter()
     with tracked(accelerator, config.log, config.out / "tensorboard", f"{method}-{setup.run.seed}"):
-        history = train(system, setup, config.out / CELLS / _cell_name(decisive, method, setup.run.seed), accelerator)
+        history = train(system, setup, config.out / CELLS / cell_name(decisive, method, setup.run.seed), accelerator)
+    # epochs that an earlier process has done took time too
+    earlier = max(0.0, sum(history.seconds) - (time.perf_counter() - training))
 
     def judged() -> tuple[dict[str, Any], dict[str, Any]]:
         predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
@@ -241,71 +193,15 @@ def _cell(
             settings={**decisive, "origin": system.origin},
             metrics=metrics,
             device=device_name(accelerator.device),
-            seconds=time.perf_counter() - began,
+            seconds=earlier + time.perf_counter() - began,
         )
         curves = {
             "method": method,
             "seed": setup.run.seed,
-            "settings": _digest(decisive),
+            "settings": digest_of(decisive),
             "reliability": dataclasses.asdict(reliability(tested)),
             "risk_coverage": dataclasses.asdict(risk_coverage(tested)),
         }
         return row, curves
 
     return from_main(accelerator, judged)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a comparison, none where the file does not exist.
-
-    Raises:
-        SubnetSearchError: where a line is no JSON, such as one that was cut off when the power failed.
-    """
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as problem:
-            raise SubnetSearchError(f"{path}: line {number} is no JSON ({problem}); delete that line") from problem
-    return rows
-
-
-def _finished(
-    rows: Sequence[Mapping[str, Any]], decisive: Mapping[str, Any], method: str, seed: int
-) -> Mapping[str, Any] | None:
-    """The row of a cell, None where there is none with these settings and inputs."""
-    wanted = (method, seed, _digest(decisive))
-    return next((row for row in rows if (row["method"], row["seed"], settings_digest(row)) == wanted), None)
-
-
-def settings_digest(row: Mapping[str, Any]) -> str:
-    """Returns the digest of a row's settings under which its curves are kept (`settings` in their lines)."""
-    return _digest({name: value for name, value in row["settings"].items() if name != "origin"})
-
-
-def _settings(config: CompareConfig) -> dict[str, Any]:
-    """What decides the row of a method and seed, beside the network and the images."""
-    return {name: value for name, value in to_dict(config).items() if name not in ("methods", "seeds", "out", "log")}
-
-
-def _cell_name(decisive: Mapping[str, Any], method: str, seed: int) -> str:
-    """A folder for each training; an evaluation with other settings takes up the same."""
-    images = {**decisive["images"], "test": None, "ood": None}
-    return f"{method}-{seed}-{_digest({**decisive, 'evaluate': None, 'images': images})}"
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-    """Of what differs from the defaults, so that rows keep theirs when a later version adds a setting."""
-    different = _without_defaults(settings, _settings(CompareConfig()))
-    return hashlib.sha256(json.dumps(different, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _without_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {
-        name: _without_defaults(value, defaults[name])
-        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)
-        else value
-        for name, value in settings.items()
-    }
-    return {name: value for name, value in parts.items() if value != {} and (name, value) not in defaults.items()}
