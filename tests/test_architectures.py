@@ -1,52 +1,13 @@
 """Member by member, an ensemble computes what the network cut down to the member's channels computes."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from subnet_search.backbones import Card, load_backbone
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
-from subnet_search.groups import GroupGraph, find_groups, macs, slice_network
-from subnet_search.masks import MaskSet
-
-MEMBERS = 3
-
-
-def small_networks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("small_networks", Path(__file__).parent / "groups" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CASES = small_networks().CASES
-
-
-def trained(model: nn.Module) -> nn.Module:
-    """With statistics, affine parameters and biases that no initialisation gives."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if tensor.ndim == 1 and tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + (0.5 if "var" in name else -0.3))
-    return model.eval()
-
-
-def random_masks(graph: GroupGraph) -> MaskSet:
-    """Of different widths for each member, from one channel to all."""
-    generator = torch.Generator().manual_seed(11)
-    masks = {}
-    for name, width in graph.widths.items():
-        kept = torch.randint(1, width + 1, (MEMBERS,), generator=generator)
-        order = torch.rand(MEMBERS, width, generator=generator).argsort(dim=1).argsort(dim=1)
-        masks[name] = order < kept[:, None]
-    return MaskSet(masks, "random")
+from subnet_search.groups import find_groups, macs, slice_network
+from tests.architectures import CASES, MEMBERS, enlivened, random_masks
 
 
 def assert_members_equal_slices(model: nn.Module, x: Tensor, card: Card, config: EnsembleConfig) -> None:
@@ -67,7 +28,7 @@ def assert_members_equal_slices(model: nn.Module, x: Tensor, card: Card, config:
 @pytest.mark.parametrize("norm", ["member", "shared"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_member_is_its_sliced_network(case, norm) -> None:
-    model = trained(case.model())
+    model = enlivened(case.model())
     x = torch.randn(4, *case.shape, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         classes = tuple(map(str, range(model(x).shape[1])))
@@ -78,4 +39,4 @@ def test_each_member_is_its_sliced_network(case, norm) -> None:
 def test_each_member_of_a_built_in_network_is_its_sliced_network(name, arguments) -> None:
     backbone = load_backbone(name, "random", **arguments)
     x = torch.randn(4, *backbone.card.input_shape, generator=torch.Generator().manual_seed(2))
-    assert_members_equal_slices(trained(backbone.model), x, backbone.card, EnsembleConfig())
+    assert_members_equal_slices(enlivened(backbone.model), x, backbone.card, EnsembleConfig())

@@ -13,6 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subnet_search.groups.operation_kinds import (
+    MOVES,
+    PRODUCTS,
+    REDUCTIONS,
+    SPATIAL,
+    SPLITS,
+    SUMS,
+    ZERO_KEEPING,
+    ZERO_LOSING,
+)
 from subnet_search.groups.trace import Op, Shape
 
 Positions = NDArray[np.int64]
@@ -234,82 +244,17 @@ def _pad(op: Op, operands: list[Operand]) -> Mapped:
     return axis, [Link(i, 0, source[inside], source[inside] + left)]
 
 
-def _rules() -> dict[str, Rule]:
-    table: dict[str, Rule] = dict.fromkeys(ZERO_KEEPING | ZERO_LOSING | SUMS | PRODUCTS, _broadcast)
-    table |= dict.fromkeys(SPATIAL, _spatial)
-    table |= dict.fromkeys(("Mean", "Sum", "Amax", "Amin"), _reduce)
-    table |= dict.fromkeys(("Softmax", "LogSoftmax"), _softmax)
-    table |= dict.fromkeys(("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze"), _view)
-    table |= dict.fromkeys(("Transpose", "Permute", "T"), _move)
-    table |= dict.fromkeys(("Split", "SplitWithSizes"), _split)
-    return table | {"Cat": _cat, "Slice": _slice, "AsStrided": _restride, "ConstantPadNd": _pad}
-
-
-ZERO_KEEPING = frozenset(
-    (
-        "Relu",
-        "LeakyRelu",
-        "Silu",
-        "Gelu",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Tanh",
-        "Hardtanh",
-        "Hardswish",
-        "Mish",
-        "Neg",
-        "Abs",
-        "Sqrt",
-        "Clone",
-        "ToCopy",
-        "Alias",
-        "Pow",
-        "Erf",
-        "Sin",
-        "Clamp",
-        "ClampMin",
-        "ClampMax",
-        "NativeDropout",
-        "Expand",
-        "RreluWithNoise",
-    )
-)
-"""Element-wise operations of one tensor that leave zero at zero (clamps where zero is inside, as always checked)."""
-
-ZERO_LOSING = frozenset(
-    ("Sigmoid", "Hardsigmoid", "Exp", "Softplus", "LogSigmoid", "Log", "Cos", "Rsqrt", "Reciprocal")
-)
-"""Element-wise operations of one tensor that turn zero into something else."""
-
-SUMS = frozenset(("Add", "Sub", "Maximum", "Minimum", "Where"))
-"""Element-wise operations of several tensors that are zero where all of them are."""
-
-PRODUCTS = frozenset(["Mul", "Div"])
-"""Element-wise operations that are zero where one operand (of a division: the first) is."""
-
-SPATIAL = frozenset(
-    (
-        "MaxPool2DWithIndices",
-        "AvgPool2D",
-        "AdaptiveAvgPool2D",
-        "AdaptiveMaxPool2D",
-        "MaxPool3DWithIndices",
-        "AvgPool3D",
-        "AdaptiveAvgPool3D",
-        "MkldnnMaxPool2D",
-        "UpsampleNearest1D",
-        "UpsampleNearest2D",
-        "UpsampleBilinear2D",
-        "UpsampleBicubic2D",
-        "UpsampleBilinear2DAa",
-        "ReflectionPad1D",
-        "ReflectionPad2D",
-        "ReplicationPad1D",
-        "ReplicationPad2D",
-    )
-)
-"""Operations on the axes after the channels."""
-
-RULES: dict[str, Rule] = _rules()
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(ZERO_KEEPING | ZERO_LOSING | SUMS | PRODUCTS, _broadcast),
+    **dict.fromkeys(SPATIAL, _spatial),
+    **dict.fromkeys(REDUCTIONS, _reduce),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    **dict.fromkeys(("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze"), _view),
+    **dict.fromkeys(MOVES, _move),
+    **dict.fromkeys(SPLITS, _split),
+    "Cat": _cat,
+    "Slice": _slice,
+    "AsStrided": _restride,
+    "ConstantPadNd": _pad,
+}
 """Kind of operation → its rule."""

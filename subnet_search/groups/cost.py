@@ -79,7 +79,7 @@ def cost_graph(model: nn.Module, groups: tuple[ChannelGroup, ...], counts: Mappi
 
 
 def macs(graph: GroupGraph, widths: Mapping[str, int], without: Collection[str] = ()) -> int:
-    """Returns the multiply-accumulates of one member for one sample: the sum of what `layer_macs` tells; see `layer_macs`."""
+    """Returns the multiply-accumulates of one member for one sample, summed over its layers; see `layer_macs`."""
     return sum(layer_macs(graph, widths, without).values())
 
 

@@ -15,6 +15,7 @@ from subnet_search.groups.branches import find_branches
 from subnet_search.groups.channel_group import ChannelGroup, GroupGraph, LeftWhole, ResizeCall
 from subnet_search.groups.cost import cost_graph, counted_macs
 from subnet_search.groups.grouping import gather
+from subnet_search.groups.operation_kinds import SPLITS
 from subnet_search.groups.trace import trace
 from subnet_search.groups.trunk import noted_order
 from subnet_search.groups.verify import Verifier
@@ -151,8 +152,8 @@ def _resizes(atoms: Atoms, labels: dict[int, tuple[str, int]]) -> tuple[ResizeCa
             left, right = amounts[place : place + 2] or (0, 0)
             if min(left, right) < 0 or not (left or right):
                 continue
-        elif op.saved("dim") % len(op.shapes[0]) != axis:
-            continue
+        elif op.kind not in SPLITS or op.saved("dim") % len(op.shapes[0]) != axis:
+            continue  # a padding with pixels of the image, which is never along the channels, or a split elsewhere
         results = [atoms.positions(("result", i, n)).tolist() for n in range(len(op.shapes))]
         names = tuple(tuple(labels.get(position) for position in result) for result in results)
         if any(label is not None for result in names for label in result):

@@ -10,7 +10,7 @@ from torch import nn
 
 from subnet_search.groups.atoms import Atoms, Holder, is_depthwise
 from subnet_search.groups.channel_group import ChannelGroup, LeftWhole, Slice
-from subnet_search.groups.channel_maps import SUMS
+from subnet_search.groups.operation_kinds import SUMS
 from subnet_search.groups.sites import minimal_sites
 
 Footprint = tuple[tuple[Holder, int], ...]

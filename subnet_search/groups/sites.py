@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from subnet_search.groups.atoms import Atoms, Holder, is_depthwise
-from subnet_search.groups.channel_maps import PRODUCTS, ZERO_LOSING
+from subnet_search.groups.operation_kinds import PRODUCTS, ZERO_LOSING
 from subnet_search.groups.trace import Op
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import channel_maps, find_groups
 from subnet_search.groups.channel_maps import Link
+from subnet_search.groups.verify import Verifier
 
 
 class Shuffle(nn.Module):
@@ -140,6 +141,44 @@ def test_hidden_layer_of_a_normalised_stream_is_searchable():
 class SinglePrecision(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.float()
+
+
+class Halves(nn.Module):
+    """Divides the channels by their number: right only for masks that leave as many of each half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x.shape[1] // 2
+        return self.low(x[:, :half]) + self.high(x[:, half:])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_halves_by_number_are_left_whole_whatever_masks_are_drawn(seed, monkeypatch):
+    monkeypatch.setattr(Verifier.__init__, "__defaults__", (seed,))
+    graph = find_groups(between(Halves()), torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert graph.widths == {"2.low": 6, "3": 5}
+    assert sum(whole.width for whole in graph.left_whole if whole.name.startswith("0")) == 6
+
+
+class EdgePadding(nn.Module):
+    """Padding with pixels of the image, around another one with zeros."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(F.pad(x, (1, 1, 1, 1), mode=self.kind), (1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["reflect", "replicate"])
+def test_padding_with_pixels_keeps_channels_searchable(kind):
+    graph = find_groups(between(EdgePadding(kind)), torch.zeros(1, 3, 8, 8))
+    assert graph.widths == {"0": 6, "3": 5}
+    assert graph.resizes == ()
 
 
 def test_network_that_insists_on_float32_is_verified_in_it():

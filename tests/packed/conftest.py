@@ -1,10 +1,6 @@
 """Ensembles of the networks of every ordinary kind, as the tests of the architectures make them."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -14,42 +10,20 @@ from subnet_search.backbones import Card
 from subnet_search.ensemble import EnsembleConfig, MemberNorm, SubnetEnsemble
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import MaskSet
+from tests.architectures import BY_NAME, CASES, Case, enlivened, half_masks, random_masks
 
 MakeMasks = Callable[[GroupGraph], MaskSet]
-
-
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_ARCHITECTURES = _module("test_architectures")
-CASES = {case.name: case for case in _ARCHITECTURES.CASES}
 
 
 def input_of(shape: tuple[int, ...], batch: int, seed: int = 2) -> Tensor:
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def half_masks(graph: GroupGraph, members: int = 3) -> MaskSet:
-    """Of equal widths, drawn for each member."""
-    generator = torch.Generator().manual_seed(5)
-    masks = {}
-    for name, width in graph.widths.items():
-        order = torch.rand(members, width, generator=generator).argsort(dim=1)
-        masks[name] = order < max(1, width // 2)
-    return MaskSet(masks, "random")
-
-
 def ensemble_of(
     network: nn.Module, shape: tuple[int, ...], make_masks: MakeMasks, config: EnsembleConfig | None = None
 ) -> SubnetEnsemble:
     """With norms of every member's own, whose statistics differ."""
-    model = _ARCHITECTURES.trained(network)
+    model = enlivened(network)
     graph = find_groups(model, input_of(shape, 2))
     card = Card("case", shape, tuple(map(str, range(graph.classes))))
     ensemble = SubnetEnsemble(model, graph, make_masks(graph), card, config).eval()
@@ -62,11 +36,11 @@ def ensemble_of(
     return ensemble
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=BY_NAME)
 def unequal(request: pytest.FixtureRequest) -> SubnetEnsemble:
     """Every ordinary network in turn, with members of different widths."""
-    case = CASES[request.param]
-    return ensemble_of(case.model(), case.shape, _ARCHITECTURES.random_masks)
+    case = BY_NAME[request.param]
+    return ensemble_of(case.model(), case.shape, random_masks)
 
 
 @pytest.fixture
@@ -74,7 +48,7 @@ def make() -> Callable[..., SubnetEnsemble]:
     """Makes an ensemble of a network by its name: `make(name, make_masks, config)`, of equal widths by default."""
 
     def build(name: str, make_masks: MakeMasks = half_masks, config: EnsembleConfig | None = None) -> SubnetEnsemble:
-        case = CASES[name]
+        case = BY_NAME[name]
         return ensemble_of(case.model(), case.shape, make_masks, config)
 
     return build
@@ -97,6 +71,6 @@ def build() -> Callable[..., SubnetEnsemble]:
 
 
 @pytest.fixture
-def cases() -> list[Any]:
+def cases() -> list[Case]:
     """The networks themselves."""
-    return list(CASES.values())
+    return CASES
