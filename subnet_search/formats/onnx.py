@@ -68,9 +68,8 @@ def export_onnx(
         difference = check_answers(
             network, deployable, run, path=path, batches=BATCHES, images=images, tolerance=tolerance
         )
-        files = sorted(
-            Path(folder).iterdir(), key=lambda file: file.name == path.name
-        )  # what refers to others comes last
+        # what refers to others comes last
+        files = sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name)
         for file in files:
             write_bytes(path.parent / file.name, file.read_bytes())
         return Written(path, sum(file.stat().st_size for file in files), difference, BATCHES)

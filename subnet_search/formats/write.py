@@ -138,7 +138,7 @@ def write_formats(
 def _read_report(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / REPORT
     try:
-        found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+        found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise SubnetSearchError(f"{path} is no JSON ({error}); delete it, and the formats are written again") from error
     return found

@@ -1,24 +1,25 @@
-"""Small ensembles to write in other formats: of the built-in digits network, and of one with padded shortcuts."""
+"""Small ensembles to write in other formats: of the digits network, with padded shortcuts, and for official layers."""
 
 from collections.abc import Callable
 from types import MappingProxyType
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from subnet_search.backbones import Backbone, Card, load_backbone
 from subnet_search.backbones.resnet import CifarResNet
 from subnet_search.data import load_data
 from subnet_search.data.array_dataset import ArrayDataset
-from subnet_search.ensemble import SubnetEnsemble, recalibrate
+from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble, recalibrate
 from subnet_search.errors import SubnetSearchError
 from subnet_search.formats.deployable import InputKind
 from subnet_search.formats.optional import require
-from subnet_search.groups import find_groups
+from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import MaskSet
 from subnet_search.packed import PackConfig, PackedEnsemble, pack
 from subnet_search.packed.packed_ensemble import Shape
+from tests.formats.small_resnet import CARD, SmallResNet, enliven, masks_of
 
 MEMBERS = 3
 EXTRAS = MappingProxyType({"onnx": ("onnx", "onnxscript", "onnxruntime"), "edge": ("executorch.exir", "torchao")})
@@ -117,3 +118,27 @@ def needs() -> Callable[[str], None]:
                 pytest.skip(str(error))
 
     return check
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[nn.Module, GroupGraph]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = enliven(SmallResNet()).eval()
+    return network, find_groups(network, torch.zeros(1, *CARD.input_shape))
+
+
+@pytest.fixture(scope="session")
+def make(small) -> Callable[..., SubnetEnsemble]:
+    """Ensembles of the small network or of the digits backbone, their members as different as their settings allow."""
+    backbone = load_backbone("digits")
+    digits = backbone.model, find_groups(backbone.model, torch.zeros(1, *backbone.card.input_shape)), backbone.card
+
+    def build(
+        kind: str = "small", config: EnsembleConfig | None = None, seed: int = 0, **more: object
+    ) -> SubnetEnsemble:
+        network, graph, card = digits if kind == "digits" else (*small, CARD)
+        ensemble = SubnetEnsemble(network, graph, masks_of(graph, seed=seed, **more), card, config)
+        return enliven(ensemble, seed + 1) if kind == "small" else ensemble
+
+    return build
