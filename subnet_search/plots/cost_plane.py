@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,25 +10,34 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from subnet_search.plots.families import FAMILIES
-from subnet_search.plots.labels import GAPS, Array, place_labels, side_by_side
-from subnet_search.plots.page import FAINT, LINE, MARGIN, SMALL, WIDTH, axes_at, caption, house_style, new_page, titled
+from subnet_search.plots.labels import Array, side_by_side
+from subnet_search.plots.names import Name, on_sheet, write_names
+from subnet_search.plots.page import (
+    FAINT,
+    FRONT,
+    LINE,
+    MARGIN,
+    WIDE,
+    WIDTH,
+    axes_at,
+    caption,
+    house_style,
+    legend_below,
+    legend_height,
+    new_page,
+    titled,
+)
 from subnet_search.plots.summary import Method, Metrics, Rows, Spread, by_method
 
 HEIGHT, LEFT, BELOW = 4.3, 0.68, 0.5
 """Inches: the axes, what is left of them and below them (ticks and label)."""
-IN_A_LINE = 1.75
-"""Inches for an entry of the legend."""
 MARK = 7.0
 """Width of a mark in points."""
 CIRCLE, TRIANGLE = "o", "^"
-FRONT = "#C8C8C8"
-_WIDE = 8.0
-"""From this ratio between the largest and the smallest mean on, positive figures get a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,10 @@ def cost_plane(rows: Rows, what: Figured, missing: Mapping[str, str], width: flo
         "Points are means, bars one standard deviation over seeds; points of like cost stand side by side where they "
         "would hide each other. The front joins the means that no other beats in both."
     )
-    note = caption(first, methods, {p.method.name: p.figure for p in points}, what.absent, missing)
+    note = caption(first, methods, {p.method.name: p.figure.n for p in points}, what.absent, missing)
     with house_style():
         handles = _handles(points)
-        legend = 0.1 + 1.2 * LINE * math.ceil(len(handles) / int(width / IN_A_LINE))
+        legend = legend_height(len(handles), width)
         page, bottom = new_page(titled(what.title, rows), HEIGHT + BELOW + legend, note, width)
         better = f"({'lower' if what.lower else 'higher'} is better)".replace(" ", "\N{NO-BREAK SPACE}")
         label = textwrap.wrap(f"{what.label} {better}", 62)
@@ -99,8 +107,9 @@ def cost_plane(rows: Rows, what: Figured, missing: Mapping[str, str], width: flo
         asides = side_by_side(_marks(axes, points) + np.array([0, -2, 0, 2]), MARK + 1, 4)
         for point, aside in zip(points, asides, strict=True):
             _draw(axes, point, float(aside))
-        _legend(page, handles, bottom + legend)
-        _name(axes, points, asides, front)
+        legend_below(page, handles, bottom + legend)
+        marks = _marks(axes, points) + np.outer(asides, [1.0, 0.0, 1.0, 0.0])
+        write_names(axes, _names(points, asides), marks, front)
     return page
 
 
@@ -136,7 +145,7 @@ def _scales(axes: Axes, points: list[_Point], what: Figured) -> None:
     axes.set_xlabel("MACs of a prediction, relative to dense (log scale)")
     means = np.array([point.figure.mean for point in points])
     bars = np.array([point.figure.sd or 0.0 for point in points])
-    if what.positive and means.min() > 0 and means.max() / means.min() > _WIDE:
+    if what.positive and means.min() > 0 and means.max() / means.min() > WIDE:
         axes.set_yscale("log")
         low, high = np.log(np.maximum(means - bars, means / 2)).min(), np.log(means + bars).max()
         room = 0.08 * (high - low)
@@ -195,65 +204,21 @@ def _handles(points: list[_Point]) -> list[Line2D]:
     return [*handles, Line2D([], [], color=FRONT, linewidth=1.6, label="Pareto front")]
 
 
-def _legend(page: Figure, handles: list[Line2D], top: float) -> None:
-    across, up = page.get_size_inches()
-    page.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(MARGIN / across, top / up),
-        ncols=int(across / IN_A_LINE),
-        frameon=False,
-        handletextpad=0.3,
-        columnspacing=1.2,
-        borderaxespad=0.0,
-    )
-
-
-def _name(axes: Axes, points: list[_Point], asides: Array, front: Array) -> None:
-    """Writes the name of each method beside its point."""
-    page = axes.get_figure(root=True)
-    assert isinstance(page, Figure)
-    scale = 72 / page.dpi
-    texts = [axes.text(0, 0, point.method.title, size=SMALL) for point in points]
-    sizes = np.array([text.get_window_extent().size for text in texts]) * scale + 1.0
-    for text in texts:
-        text.remove()
-    marks = _marks(axes, points) + np.outer(asides, [1.0, 0.0, 1.0, 0.0])
-    places = np.array([(point.macs.mean, point.figure.mean) for point in points])
-    anchors = axes.transData.transform(places) * scale + np.outer(asides, [1.0, 0.0])
-    corners = axes.transData.transform(front) * scale
-    steps = np.hstack([np.minimum(corners[:-1], corners[1:]) - 1, np.maximum(corners[:-1], corners[1:]) + 1])
-    window = np.asarray(axes.get_window_extent().extents) * scale + np.array([2, 2, -2, -2])
-    boxes, ends = place_labels(anchors, sizes, window, marks, steps)
-    for point, place, aside, anchor, box, end in zip(points, places, asides, anchors, boxes, ends, strict=True):
-        beside = np.array([aside, 0.0]) - anchor  # from the sheet to the point that is named
-        if np.linalg.norm(end - anchor) > GAPS[0] + 2:
-            x, y = axes.transData.inverted().transform(np.stack([anchor, end]) / scale).T
-            axes.plot(x, y, color=point.method.family.color, linewidth=0.6, zorder=2, label="_leader")
-        name = axes.annotate(
-            point.method.title,
-            tuple(place),
-            tuple(box[:2] + beside + 0.5),
-            textcoords="offset points",
-            size=SMALL,
-            color=point.method.family.ink,
-            ha="left",
-            va="bottom",
-            zorder=4,
-            gid="name",
-        )
-        name.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+def _names(points: list[_Point], asides: Array) -> list[Name]:
+    """Every method by name, in the colour of its family."""
+    return [
+        Name(p.method.title, (p.macs.mean, p.figure.mean), p.method.family.ink, p.method.family.color, float(aside))
+        for p, aside in zip(points, asides, strict=True)
+    ]
 
 
 def _marks(axes: Axes, points: list[_Point]) -> Array:
     """What each point takes with its error bar: left, bottom, right and top on the sheet, in points of 1/72 inch."""
-    page = axes.get_figure(root=True)
-    assert isinstance(page, Figure)
     lowest = axes.get_ylim()[0]  # a bar may reach below zero, which a logarithmic axis does not know
     sheet = []
     for sign in (-1, 0, 1):
         ends = [(p.macs.mean, max(p.figure.mean + sign * (p.figure.sd or 0.0), lowest)) for p in points]
-        sheet.append(np.asarray(axes.transData.transform(ends)) * (72 / page.dpi))
+        sheet.append(on_sheet(axes, ends))
     low, middle, high = sheet
     half = MARK / 2
     left, right = middle[:, 0] - half, middle[:, 0] + half

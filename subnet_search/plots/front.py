@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,25 +11,33 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from subnet_search.plots.labels import GAPS, Array, place_labels
-from subnet_search.plots.page import FAINT, INK, LINE, MARGIN, SMALL, WIDTH, axes_at, house_style, new_page
+from subnet_search.plots.labels import Array
+from subnet_search.plots.names import Name, on_sheet, write_names
+from subnet_search.plots.page import (
+    FAINT,
+    FRONT,
+    INK,
+    MARGIN,
+    WIDE,
+    WIDTH,
+    axes_at,
+    house_style,
+    legend_below,
+    legend_height,
+    new_page,
+)
 
 HEIGHT, LEFT, BELOW = 4.3, 0.72, 0.5
 """Inches: the axes, what is left of them and below them (ticks and label)."""
 BAR, GAP = 0.13, 0.12
 """Inches: width of the colour bar, and what is between it and the axes."""
-IN_A_LINE = 1.75
-"""Inches for an entry of the legend."""
 PLAIN = "#D55E00"
 """Colour of the front where there is no third objective."""
 SHAPES = {"search": ("o", 8.0), "default": ("D", 7.0), "control": ("^", 8.5)}
 TITLES = {"search": "chosen by the sampler", "default": "hand-set default", "control": "control"}
 DENSE = ("*", 13.0)
-WIDE = 8.0
-"""From this ratio between the largest and the smallest value on, an axis is logarithmic."""
 HOLLOW = 0.7
 """Size of a point that is not on the front, relative to one that is."""
 
@@ -97,7 +104,7 @@ def front(
     coloured = len(axes) > 2
     with house_style():
         handles = _handles(marks, dense)
-        legend = 0.1 + 1.2 * LINE * math.ceil(len(handles) / int(width / IN_A_LINE))
+        legend = legend_height(len(handles), width)
         page, bottom = new_page(title, HEIGHT + BELOW + legend, note, width)
         right = MARGIN + (GAP + BAR + 0.62 if coloured else 0.0)
         plane = axes_at(page, LEFT, bottom + legend + BELOW, width - LEFT - right, HEIGHT)
@@ -117,16 +124,7 @@ def front(
         for mark in sorted(marks, key=lambda mark: mark.front):
             _draw(plane, mark, colours)
         _dense(plane, dense, colours)
-        page.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(MARGIN / width, (bottom + legend) / page.get_size_inches()[1]),
-            ncols=int(width / IN_A_LINE),
-            frameon=False,
-            handletextpad=0.3,
-            columnspacing=1.2,
-            borderaxespad=0.0,
-        )
+        legend_below(page, handles, bottom + legend)
         _name(plane, marks, dense, corners)
     return page
 
@@ -168,7 +166,7 @@ def _steps(plane: Axes, axes: Sequence[Axis], marks: Sequence[Mark]) -> Array:
     end = plane.get_xlim()[1 if axes[0].lower else 0]
     x = [values[0] for values in corners] + [end]
     y = [values[1] for values in corners] + [corners[-1][1]]
-    plane.plot(x, y, drawstyle="steps-post", color="#C8C8C8", linewidth=1.6, zorder=1.5, gid="front")
+    plane.plot(x, y, drawstyle="steps-post", color=FRONT, linewidth=1.6, zorder=1.5, gid="front")
     return np.column_stack([np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]])
 
 
@@ -231,47 +229,12 @@ def _handles(marks: Sequence[Mark], dense: Sequence[float | None]) -> list[Line2
 
 def _name(plane: Axes, marks: Sequence[Mark], dense: Sequence[float | None], corners: Array) -> None:
     """Writes the names of the front and of what was enqueued beside the points."""
-    page = plane.get_figure(root=True)
-    assert isinstance(page, Figure)
-    scale = 72 / page.dpi
     named = [mark for mark in marks if mark.front or mark.role != "search"]
     if not named:
         return
-    texts = [plane.text(0, 0, mark.name, size=SMALL) for mark in named]
-    sizes = np.array([text.get_window_extent().size for text in texts]) * scale + 1.0
-    for text in texts:
-        text.remove()
-    anchors = _sheet(plane, [mark.values[:2] for mark in named])
+    names = [Name(mark.name, (mark.values[0], mark.values[1]), INK, FAINT) for mark in named]
     others = [mark.values[:2] for mark in marks if mark not in named]
     if dense[0] is not None and dense[1] is not None:
         others.append((dense[0], dense[1]))
-    every = np.vstack([anchors, _sheet(plane, others)])
-    boxes = np.hstack([every - 4.0, every + 4.0])
-    window = np.asarray(plane.get_window_extent().extents) * scale + np.array([2, 2, -2, -2])
-    turns = _sheet(plane, corners)
-    steps = np.hstack([np.minimum(turns[:-1], turns[1:]) - 1, np.maximum(turns[:-1], turns[1:]) + 1])
-    places, ends = place_labels(anchors, sizes, window, boxes, steps)
-    for mark, anchor, box, end in zip(named, anchors, places, ends, strict=True):
-        if np.linalg.norm(end - anchor) > GAPS[0] + 2:
-            x, y = plane.transData.inverted().transform(np.stack([anchor, end]) / scale).T
-            plane.plot(x, y, color=FAINT, linewidth=0.6, zorder=2.5, label="_leader")
-        name = plane.annotate(
-            mark.name,
-            (mark.values[0], mark.values[1]),
-            tuple(box[:2] - anchor + 0.5),
-            textcoords="offset points",
-            size=SMALL,
-            color=INK,
-            ha="left",
-            va="bottom",
-            zorder=6,
-            gid="name",
-        )
-        name.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
-
-
-def _sheet(plane: Axes, places: Array | Sequence[tuple[float, ...]]) -> Array:
-    """Where points are on the sheet, in units of 1/72 inch."""
-    page = plane.get_figure(root=True)
-    assert isinstance(page, Figure)
-    return np.asarray(plane.transData.transform(np.array(places, dtype=float).reshape(-1, 2))) * (72 / page.dpi)
+    every = on_sheet(plane, [*(name.place for name in names), *others])
+    write_names(plane, names, np.hstack([every - 4.0, every + 4.0]), corners)

@@ -15,8 +15,8 @@ from subnet_search.plots.page import FAINT, INK, axes_at
 from subnet_search.plots.sheet import COLUMN, FINE, LEFT, RIGHT, new_sheet, sheet_style, shortened
 
 ALL, SOME, ALONE = "#0071B2", "#009D73", "#D45E00"
-"""Channels that all members keep, some and one alone. They are all but those of Okabe and Ito's palette, and have a contrast
-of 3 to white and to black: the maps are made of pixels, which do not change with the theme of a page."""
+"""Channels that all members keep, some and one alone. They are nearly those of Okabe and Ito's palette, and have a
+contrast of 3 to white and to black: the maps are made of pixels, which do not change with the theme of a page."""
 HEAD, TITLE, ROW, GAP = 0.3, 0.22, 0.105, 0.08
 """Inches: the legend, the name of a group, a member, and what is between two groups."""
 

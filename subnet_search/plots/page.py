@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from subnet_search.plots.summary import Method, Rows, Spread, differing_settings
+from subnet_search.plots.summary import Method, Rows, differing_settings
 
 WIDTH = 7.0
 """Width of a figure in inches: a page of two columns, or a column of a README."""
@@ -27,6 +29,12 @@ LINE = 0.155
 MARGIN = 0.12
 HEAD = 0.4
 """Height of the title, in inches."""
+IN_A_LINE = 1.75
+"""Inches for an entry of the legend."""
+FRONT = "#C8C8C8"
+"""Colour of a Pareto front."""
+WIDE = 8.0
+"""From this ratio between the largest and the smallest value on, a scale gives more room to small ones."""
 
 FORMATS = ("svg", "png")
 
@@ -107,31 +115,51 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
+def legend_height(entries: int, width: float) -> float:
+    """Returns what a legend of so many entries takes of a page of that width, in inches."""
+    return 0.1 + 1.2 * LINE * math.ceil(entries / int(width / IN_A_LINE))
+
+
+def legend_below(page: Figure, handles: list[Line2D], top: float) -> None:
+    """Writes a legend below the axes, in lines across the page; `top` is its upper border, in inches."""
+    across, up = page.get_size_inches()
+    page.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(MARGIN / across, top / up),
+        ncols=int(across / IN_A_LINE),
+        frameon=False,
+        handletextpad=0.3,
+        columnspacing=1.2,
+        borderaxespad=0.0,
+    )
+
+
 def titled(what: str, rows: Rows) -> str:
     """Returns a title with the network and the data."""
     return f"{what}: {rows[0]['backbone']} on {rows[0]['data']}"
 
 
 def caption(
-    first: str, methods: Sequence[Method], spreads: Mapping[str, Spread], absent: str, missing: Mapping[str, str]
+    first: str, methods: Sequence[Method], seeds: Mapping[str, int], absent: str, missing: Mapping[str, str]
 ) -> str:
     """Writes the note: how to read the figure, and everything that it does not show.
 
     Args:
         first: How to read it.
         methods: All methods of the rows.
-        spreads: The methods that are drawn, by name, with the figure that says of how many seeds.
+        seeds: Name of each method that is drawn → of how many seeds it is.
         absent: What the others do not have.
         missing: Methods that could not be run.
 
     Returns:
         A paragraph a line.
     """
-    seeds = max((spread.n for spread in spreads.values()), default=0)
-    fewer = [f"{m.title} ({spreads[m.name].n})" for m in methods if m.name in spreads and spreads[m.name].n < seeds]
-    not_drawn = [method.title for method in methods if method.name not in spreads]
+    most = max(seeds.values(), default=0)
+    fewer = [f"{m.title} ({seeds[m.name]})" for m in methods if seeds.get(m.name, most) < most]
+    not_drawn = [method.title for method in methods if method.name not in seeds]
     differing = differing_settings([row for method in methods for row in method.rows])
-    parts = [first, f"Seeds: {seeds}" + (f"; fewer: {', '.join(fewer)}." if fewer else ".")]
+    parts = [first, f"Seeds: {most}" + (f"; fewer: {', '.join(fewer)}." if fewer else ".")]
     text = " ".join(parts)
     if not_drawn:
         text += f"\nNot drawn, {absent}: {', '.join(not_drawn)}."

@@ -25,7 +25,7 @@ from subnet_search.plots.page import (
     new_page,
     titled,
 )
-from subnet_search.plots.summary import Method, Rows, by_method, spread_of
+from subnet_search.plots.summary import Method, Rows, by_method
 
 LEFT, BELOW, GAP = 0.55, 0.48, 0.14
 FEW = 10
@@ -64,7 +64,7 @@ def reliability(
         f"overconfident; hollow: fewer than {FEW} images a seed. Bars: share of the images, the highest of all is "
         f"{100 * highest:.0f} %. ECE: mean ± standard deviation.",
         methods,
-        {m.name: s for m in drawn if (s := spread_of([1.0] * len(own[m.name])))},
+        {m.name: len(own[m.name]) for m in drawn},
         "without a reliability curve",
         missing or {},
     )

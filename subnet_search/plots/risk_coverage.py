@@ -14,12 +14,22 @@ from matplotlib.ticker import FuncFormatter
 from subnet_search.plots.curves import Array, Curves, curves_of, mean_risk
 from subnet_search.plots.families import SEARCHED, UNSEARCHED
 from subnet_search.plots.labels import spread_out
-from subnet_search.plots.page import LINE, MARGIN, NARROW, SMALL, WIDTH, axes_at, caption, house_style, new_page, titled
-from subnet_search.plots.summary import Method, Rows, by_method, spread_of
+from subnet_search.plots.page import (
+    LINE,
+    MARGIN,
+    NARROW,
+    SMALL,
+    WIDE,
+    WIDTH,
+    axes_at,
+    caption,
+    house_style,
+    new_page,
+    titled,
+)
+from subnet_search.plots.summary import Method, Rows, by_method
 
 LEFT, RIGHT, BELOW, HEIGHT = 0.72, 3.05, 0.5, 3.7
-WIDE = 8.0
-"""From this ratio between the largest and the smallest error rate on, low risks get more room."""
 OTHERS, OTHER_NAMES = "#C4C4C4", "#6B6B6B"
 
 
@@ -55,12 +65,11 @@ def risk_coverage(
     if not drawn:
         return None
     chosen = highlighted([curve.method for curve in drawn])
-    counts = {c.method.name: len(curves_of(c.method, curves)) for c in drawn}
     note = caption(
         "Mean over seeds. AURC: area under the curve; lower is better. The best control is, of the masks that are not "
         "searched, the one with the lowest AURC.",
         methods,
-        {name: s for name, n in counts.items() if (s := spread_of([1.0] * n))},
+        {c.method.name: len(curves_of(c.method, curves)) for c in drawn},
         "without a risk-coverage curve",
         missing or {},
     )
