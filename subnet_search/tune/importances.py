@@ -15,6 +15,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from subnet_search.tune.points import FULL
+from subnet_search.tune.study import quiet
 
 BEST = 5
 """Trials that must be among the best, for the evaluator to be stable, as its documentation says."""
@@ -80,11 +81,7 @@ def parameter_importances(study: optuna.Study, objectives: Mapping[str, bool]) -
 
 def _copy(trials: list[FrozenTrial], study: optuna.Study) -> optuna.Study:
     """A study in memory of some trials: the evaluator looks at all that there are."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    with quiet():
         copy = optuna.create_study(directions=study.directions)
-    finally:
-        optuna.logging.set_verbosity(level)
     copy.add_trials(trials)
     return copy

@@ -24,11 +24,15 @@ class Objective:
         read: Takes the value from the figures and the name of the OOD set; None where the figure is absent.
         worst: The worst that it can be, which stands for an absent one: where a member is never wrong, errors have no
             correlation, and a sampler must not be drawn there.
+        label: What a figure calls it.
+        short: What a report calls it, for somebody who has never heard of it.
         lower: Whether lower is better.
     """
 
     read: Callable[[Metrics, str], float | None]
     worst: float
+    label: str
+    short: str
     lower: bool = True
 
 
@@ -42,13 +46,30 @@ def _error(metrics: Metrics, _: str) -> float | None:
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "nll": Objective(_figure("cls/NLL"), worst=float("inf")),
-    "error": Objective(_error, worst=1.0),
-    "ece": Objective(_figure("cal/ECE"), worst=1.0),
-    "ood_auroc": Objective(lambda metrics, name: metrics[ood_key(name, "AUROC", "entropy")], worst=0.0, lower=False),
-    "error_correlation": Objective(_figure("ens/ErrCorr"), worst=1.0),
-    "mask_iou": Objective(_figure("ens/IoU"), worst=1.0),
-    "macs": Objective(_figure("cplx/MACsRatio"), worst=float("inf")),
+    "nll": Objective(
+        _figure("cls/NLL"), worst=float("inf"), label="negative log likelihood, nats", short="surprise (NLL)"
+    ),
+    "error": Objective(_error, worst=1.0, label="error rate", short="error rate"),
+    "ece": Objective(
+        _figure("cal/ECE"), worst=1.0, label="expected calibration error", short="calibration error (ECE)"
+    ),
+    "ood_auroc": Objective(
+        lambda metrics, name: metrics[ood_key(name, "AUROC", "entropy")],
+        worst=0.0,
+        label="OOD detection, AUROC by entropy",
+        short="foreign images (OOD AUROC)",
+        lower=False,
+    ),
+    "error_correlation": Objective(
+        _figure("ens/ErrCorr"), worst=1.0, label="error correlation of the members", short="error correlation"
+    ),
+    "mask_iou": Objective(_figure("ens/IoU"), worst=1.0, label="mask IoU of the members", short="mask overlap (IoU)"),
+    "macs": Objective(
+        _figure("cplx/MACsRatio"),
+        worst=float("inf"),
+        label="MACs, relative to the dense network",
+        short="cost (MACs)",
+    ),
 }
 """Name → objective. `macs` is that of all members / that of the dense network; `ood_auroc` goes by the entropy."""
 
@@ -72,9 +93,8 @@ def check_objectives(names: Sequence[str], choose_ood: str | None, final_ood: Se
         raise SubnetSearchError(
             "objective ood_auroc needs OOD images to choose by; give --choose-ood NAME=SOURCE, other ones than those of the final figures"
         )
-    if choose_ood is not None and choose_ood.partition("=")[2] in {entry.partition("=")[2] for entry in final_ood} - {
-        ""
-    }:
+    source = (choose_ood or "").partition("=")[2]
+    if source and source in {entry.partition("=")[2] for entry in final_ood}:
         raise SubnetSearchError(
             f"choose_ood {choose_ood!r} is one of the OOD sets of the final figures, {' '.join(final_ood)}; choose by other images, or leave it out of --ood"
         )

@@ -101,7 +101,7 @@ def pick(
 
 def settings_of_run(point: Point, out: Path) -> RunConfig:
     """Returns the settings with which a trial is run in full, into a folder."""
-    config: RunConfig = from_dict(RunConfig, dict(point.settings), f"settings of trial {point.number}")
+    config = from_dict(RunConfig, dict(point.settings), f"settings of trial {point.number}")
     return replace(config, out=out)
 
 

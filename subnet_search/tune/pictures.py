@@ -10,19 +10,9 @@ from matplotlib.figure import Figure
 from subnet_search.plots.front import Axis, Mark, front
 from subnet_search.plots.hypervolume import Course, hypervolume
 from subnet_search.plots.page import WIDTH
+from subnet_search.tune.objectives import OBJECTIVES
 from subnet_search.tune.points import Point, Points
 from subnet_search.tune.reference import reference_of
-
-LABELS = {
-    "nll": "negative log likelihood, nats",
-    "error": "error rate",
-    "ece": "expected calibration error",
-    "ood_auroc": "OOD detection, AUROC by entropy",
-    "error_correlation": "error correlation of the members",
-    "mask_iou": "mask IoU of the members",
-    "macs": "MACs, relative to the dense network",
-}
-"""Objective → what a figure calls it."""
 
 
 def drawn_objectives(names: Sequence[str]) -> tuple[str, ...]:
@@ -52,7 +42,7 @@ def front_figure(points: Points, width: float = WIDTH) -> Figure | None:
         )
         for point in points.full
     ]
-    axes = [Axis(LABELS[name], points.lower[name]) for name in order]
+    axes = [Axis(OBJECTIVES[name].label, points.lower[name]) for name in order]
     dense = [points.figure(points.dense, name) for name in order]
     return front(_titled("Front", points), axes, marks, dense, _note(points, best, order), width)
 
@@ -76,7 +66,7 @@ def _note(points: Points, best: Sequence[Point], order: Sequence[str]) -> str:
         parts.append(f"The front is one of {', '.join(points.lower)}; {', '.join(beyond)} is not drawn.")
     absent = [name for name in order if points.figure(points.dense, name) is None]
     if absent:
-        parts.append(f"The dense network has no {' and no '.join(LABELS[name] for name in absent)}.")
+        parts.append(f"The dense network has no {' and no '.join(OBJECTIVES[name].label for name in absent)}.")
     return " ".join(parts)
 
 

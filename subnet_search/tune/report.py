@@ -14,18 +14,8 @@ from subnet_search.report import Drawing, StudyContent, TrialLine, write_study_r
 from subnet_search.settings import from_dict
 from subnet_search.tune.config import TuneConfig
 from subnet_search.tune.front import Front
+from subnet_search.tune.objectives import OBJECTIVES
 from subnet_search.tune.pictures import front_figure, volume_figure
-
-SHORT = {
-    "nll": "surprise (NLL)",
-    "error": "error rate",
-    "ece": "calibration error (ECE)",
-    "ood_auroc": "foreign images (OOD AUROC)",
-    "error_correlation": "error correlation",
-    "mask_iou": "mask overlap (IoU)",
-    "macs": "cost (MACs)",
-}
-"""Objective → what the report calls it."""
 
 
 def report_front(front: Front, config: TuneConfig) -> Path:
@@ -46,11 +36,11 @@ def report_front(front: Front, config: TuneConfig) -> Path:
     trials = [
         TrialLine(point.number, point.role, point.values, point.params, point.number in best) for point in points.full
     ]
-    kept: TuneConfig = from_dict(TuneConfig, dict(points.config), f"study {points.study}")
+    kept = from_dict(TuneConfig, dict(points.config), f"study {points.study}")
     content = StudyContent(
         title=f"{kept.network.backbone} on {kept.images.data}",
         lower=points.lower,
-        labels={name: SHORT.get(name, name) for name in points.lower},
+        labels={name: OBJECTIVES[name].short for name in points.lower},
         trials=trials,
         dense={name: points.figure(points.dense, name) for name in points.lower},
         counts=points.counts(),

@@ -47,7 +47,7 @@ class TuneSetup:
 
     @cached_property
     def inputs(self) -> dict[str, str]:
-        """What tells network and images from others: a digest for each."""
+        """What tells network and images from others: digests, and the card in words."""
         images = {"train": self.splits.train, "validation": self.splits.validation}
         images |= {f"ood/{name}": found for name, found in self.splits.ood.items()}
         card = str(sorted(self.backbone.card.to_dict().items()))

@@ -89,7 +89,7 @@ def _check(study: optuna.Study, setup: TuneSetup) -> None:
     if "objectives" not in notes and study.get_trials(deepcopy=False):
         raise SubnetSearchError(f"{where} is not one of this tool; use another --study-name")
     if "config" in notes:
-        before: TuneConfig = from_dict(TuneConfig, notes["config"], where)
+        before = from_dict(TuneConfig, notes["config"], where)
         differing = _differences(before.decisive(), config.decisive())
         if differing:
             raise SubnetSearchError(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from subnet_search.tune import ledger
+from subnet_search.tune.points import Point, read_points
 
 
 def study_table(study: optuna.Study) -> Table:
@@ -16,29 +15,30 @@ def study_table(study: optuna.Study) -> Table:
         study: A study of `subnet-search tune`.
 
     Returns:
-        A row for each trial on the front, in the order of the first objective, and for the job's own settings and the
+        A row for each trial on the front, the best in the first objective first, and for the job's own settings and the
         control where they are not on it.
+
+    Raises:
+        SubnetSearchError: where it is no study of this tool.
     """
-    names = study.user_attrs["objectives"]
-    trials = study.get_trials(deepcopy=False)
-    ended = ledger.finished(trials)
-    full = [t for t in ended if t.state is TrialState.COMPLETE and all(value <= 0 for value in t.constraints.values())]
-    front = {trial.number for trial in study.best_trials}
-    shown = [trial for trial in full if trial.number in front or ledger.role(trial) != "search"]
-    title = f"study {study.study_name}: {len(ended)} trials, {len(full)} of them in full and affordable"
+    points = read_points(study)
+    front = points.front()
+    beaten = [point for point in points.full if point.role != "search" and point not in front]
+    ended = len(points.points) + points.failed
+    title = f"study {points.study}: {ended} trials, {len(points.full)} of them in full and affordable"
     table = Table(title=title, caption="on the validation images")
-    for name in ("trial", *names, "settings"):
+    for name in ("trial", *points.lower, "settings"):
         table.add_column(name, justify="left" if name == "settings" else "right")
-    for trial in sorted(shown, key=lambda trial: (trial.number not in front, trial.values)):
-        values = [f"{value:.4f}" for value in trial.values]
-        table.add_row(str(trial.number), *values, _settings(trial) + ("" if trial.number in front else " (beaten)"))
+    for point in (*front, *beaten):
+        values = [f"{value:.4f}" for value in point.values.values()]
+        table.add_row(str(point.number), *values, _settings(point) + (" (beaten)" if point in beaten else ""))
     return table
 
 
-def _settings(trial: FrozenTrial) -> str:
+def _settings(point: Point) -> str:
     """What was searched, as `members=4 budget=1.5`; the name of what was given."""
     chosen = (
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in point.params.items()
     )
     given = {"default": "the job's own", "control": "the job's own, with random masks"}
-    return given.get(ledger.role(trial)) or " ".join(chosen)
+    return given.get(point.role) or " ".join(chosen)

@@ -7,6 +7,7 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -74,7 +75,7 @@ class Worker:
                         raise
                     log.warning("trial %d is left to be run again: %s", self.at_hand, reason_of(problem))
 
-    def _left(self) -> str:
+    def _left(self) -> Literal["trials", "others", "nothing"]:
         """What is left to do: `trials` to begin, `others` to wait for, or `nothing`."""
         heal(self.study, self.unclaimed, 2 * self.setup.config.heartbeat)
         trials, total = self.study.get_trials(deepcopy=False), self.setup.config.trials
