@@ -66,6 +66,11 @@ class Evidence:
     passed: tuple[str, ...]
     metrics: str
 
+    def answers_by(self, network: str) -> dict[str, Answers]:
+        """Returns what `dense` or `ensemble` said, by set: `test` and `ood/NAME`."""
+        own = f"{network}/"
+        return {name.removeprefix(own): found for name, found in self.answers.items() if name.startswith(own)}
+
     def tensors(self) -> dict[str, Tensor]:
         """Returns all tensors by name."""
         found = {f"{name}/{part}": t for name, a in self.answers.items() for part, t in a.tensors().items()}

@@ -41,7 +41,7 @@ def write_predictions(
         Number of images.
 
     Raises:
-        SubnetSearchError: where the suffix is another, no image can be taken at once, or the file cannot be written.
+        SubnetSearchError: where the suffix is another, `batch_size` is less than 1, or the file cannot be written.
     """
     if path.suffix not in (".csv", ".json"):
         raise SubnetSearchError(f"predictions go to a .csv or .json file, got {path}; choose such a name for --out")

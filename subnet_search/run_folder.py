@@ -156,9 +156,7 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """Reads the settings of the run."""
-        values = _read_json(self.config_file)
-        config: RunConfig = from_dict(RunConfig, values, str(self.config_file))
-        return config
+        return from_dict(RunConfig, _read_json(self.config_file), str(self.config_file))
 
     def save_relevance(self, relevance: Relevance) -> None:
         """Keeps the scores of all channels."""
@@ -240,7 +238,7 @@ def fingerprints(backbone: Backbone, labels: torch.Tensor) -> dict[str, str]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise SubnetSearchError(
             f"{path} cannot be read ({problem}); use another --out, or delete the folder"

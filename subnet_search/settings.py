@@ -8,7 +8,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tyro
 
@@ -20,6 +20,8 @@ from subnet_search.formats import FormatsConfig
 from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.tracking import Log
+
+T = TypeVar("T")
 
 Flat = tyro.conf.arg(name="")
 """The options of such a part stand without a prefix on the command line."""
@@ -140,8 +142,13 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
-def from_dict(kind: type[Any], values: Any, where: str) -> Any:
+def from_dict(kind: type[T], values: Any, where: str) -> T:
     """Builds a dataclass of settings from `to_dict`'s values; missing ones take their defaults.
+
+    Args:
+        kind: The dataclass.
+        values: Name → JSON value.
+        where: Where they come from, for messages.
 
     Raises:
         SubnetSearchError: where a name is unknown, which a newer or older version may have written, or a value is of

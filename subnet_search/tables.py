@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from subnet_search.evaluate.keys import OOD_AUROC
 from subnet_search.groups import GroupGraph
 
 _ROWS = (
@@ -36,7 +37,7 @@ _COLUMNS = (
     ("NLL", "cls/NLL", 3, 1.0),
     ("ECE", "cal/ECE", 3, 1.0),
     ("AURC", "sc/AURC", 3, 1.0),
-    ("OOD", "ood/*/AUROC/entropy", 3, 1.0),
+    ("OOD", OOD_AUROC, 3, 1.0),
     ("MACs", "cplx/MACsRatio", 2, 1.0),
 )
 

@@ -28,7 +28,7 @@ class Curves(TensorBoardTracker):  # type: ignore[misc] # accelerate has no type
     before = 0
     writer: Any = None
 
-    @on_main_process  # type: ignore[untyped-decorator]
+    @on_main_process  # type: ignore[untyped-decorator] # as above
     def log(self, values: dict[str, float], step: int | None = None, **named: Any) -> None:
         """Writes values of a step of the present training."""
         number = self.before + (step or 0)
@@ -37,7 +37,7 @@ class Curves(TensorBoardTracker):  # type: ignore[misc] # accelerate has no type
             self.start()
         super().log(values, step=number, **named)
 
-    @on_main_process  # type: ignore[untyped-decorator]
+    @on_main_process  # type: ignore[untyped-decorator] # as above
     def finish(self) -> None:
         """Closes the file."""
         if self.writer is not None:

@@ -1,11 +1,6 @@
 """Runs whose masks come out of their training."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -153,38 +148,18 @@ def test_images_that_are_no_arrays_are_searched_with_too(tmp_path) -> None:
 
 
 LONG = ["--members=3", "--relevance.samples=16", "--relevance.nodes=2", "--finetune.epochs=4", "--evaluate.latency-repeats=0", "--ood", "--relevance.precision=fp32", "--finetune.precision=fp32", "--search.train-share=0.75", "--search.rounds=4"]  # fmt: skip
-SLOWED = """
-import sys, time, torch
-from subnet_search import cli
-step = torch.optim.SGD.step
-def slow(*arguments, **named):
-    time.sleep(0.05)
-    return step(*arguments, **named)
-torch.optim.SGD.step = slow
-cli.main(sys.argv[1:])
-"""
 
 
 @pytest.mark.parametrize(
     ("algorithm", "file"),
     [("progressive", "rounds/masks-1.safetensors"), ("progressive", "rounds/checkpoint-1.pt"), ("gates", "rounds/checkpoint-0.pt")],
 )  # fmt: skip
-def test_a_search_that_was_killed_in_its_training_ends_with_the_same_numbers(tmp_path, algorithm, file) -> None:
+def test_a_search_that_was_killed_in_its_training_ends_with_the_same_numbers(
+    tmp_path, kill_when_there, algorithm, file
+) -> None:
     job = [*LONG, f"--search.algorithm={algorithm}"]
     out, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    command = [sys.executable, "-c", SLOWED, "search", "--out", str(out), *job]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 120
-        while not (out / file).exists():
-            assert process.poll() is None, process.communicate()[0].decode()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    kill_when_there(["search", "--out", str(out), *job], out / file)
     assert not (out / "masks.safetensors").exists()
     for folder in (out, undisturbed):
         cli.main(["evaluate", "--out", str(folder), *job])

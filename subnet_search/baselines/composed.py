@@ -41,55 +41,76 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
     Raises:
         SubnetSearchError: where the network has not what a part needs, or the budget cannot be met.
     """
+    run = replace(setup.run, search=search_config or setup.run.search, finetune=_training(setup, parts))
+    chosen = replace(setup, run=run)
+    return _whole(chosen, parts) if search_config is None else _masked(chosen, parts)
+
+
+def _whole(setup: Setup, parts: Collection[str]) -> System:
+    """Members that keep all channels; with `mimo` one network from scratch that has as many inputs."""
     run, backbone, graph = setup.run, setup.backbone, setup.graph
-    alone = search_config is None
-    chosen = replace(run, search=search_config or run.search, finetune=_training(setup, parts))
-    entwined = not alone and chosen.search.algorithm in ENTWINED
+    mimo, thinned = "mimo" in parts, "depth_masks" in parts
+    members, inputs = (1, run.members) if mimo else (run.members, 1)
+    if mimo:
+        backbone, graph = widened(backbone, graph, inputs, run.seed)
+        backbone = replace(backbone, model=untrained(backbone.model, 1000 * run.seed))
+    _, depth = _allowed(setup, graph, alone=True, shallow=thinned, members=members)
+    masks = replace(full_masks(graph.widths, members), depth=depth)
+    # members that keep everything and differ by chance alone are one network: their normalisation is one too
+    sharing = EnsembleConfig("shared") if "stochastic_depth" in parts else run.ensemble
+    ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, sharing)
+    return System(
+        _predictor(setup, ensemble, parts, inputs),
+        (Phase(run.seeded("finetune"), recalibrate=run.seed if thinned else None),),
+        origin="scratch" if mimo else "backbone",
+        budget=run.budget.budget if thinned else None,
+    )
+
+
+def _masked(setup: Setup, parts: Collection[str]) -> System:
+    """Members that keep the channels that the search of the settings gives them."""
+    run, backbone, graph = setup.run, setup.backbone, setup.graph
+    entwined = run.search.algorithm in ENTWINED
     if entwined and (unfit := sorted({"mimo", "stochastic_depth"}.intersection(parts))):
         raise SubnetSearchError(
-            f"masks of {chosen.search.algorithm!r} come out of the training of a plain ensemble, got it together with {' and '.join(unfit)}; take a search that comes before the training, such as flow"
+            f"masks of {run.search.algorithm!r} come out of the training of a plain ensemble, got it together with {' and '.join(unfit)}; take a search that comes before the training, such as flow"
         )
-    scratch = alone and "mimo" in parts
-    inputs = (run.members if alone else setup.baselines.inputs) if "mimo" in parts else 1
+    inputs = setup.baselines.inputs if "mimo" in parts else 1
     if inputs > 1:
         backbone, graph = widened(backbone, graph, inputs, run.seed)
-    if scratch:
-        backbone = replace(backbone, model=untrained(backbone.model, 1000 * run.seed))
-    shallow = "depth_masks" in parts or (not alone and run.budget.depth)
-    members = 1 if scratch else run.members
-    budget, depth = _allowed(setup, graph, alone, shallow, members)
-    masks = replace(full_masks(graph.widths, members), depth=depth)
-    thinned = not alone or "depth_masks" in parts
-    plan: tuple[Phase, ...] = (Phase(chosen.seeded("finetune"), recalibrate=run.seed if thinned else None),)
-    if not alone:
-        quotas = allocate_quotas(graph, members, budget, depth, run.ensemble.trunk)
-        relevance = None
-        if chosen.search.algorithm in SCORE_DRIVEN | ENTWINED:
-            relevance = score(setup.backbone, setup.graph, setup.splits, quotas, chosen, setup.progress)
-        if not entwined:
-            found = search(setup.backbone, setup.graph, setup.splits, relevance, quotas, chosen)
-            masks = replace(found, depth=depth)
-        else:
-            assert relevance is not None
-            plan = phases(backbone, graph, setup.splits, relevance, quotas, chosen, setup.progress)
-    # members that keep everything and differ by chance alone are one network: their normalisation is one too
-    same = alone and "stochastic_depth" in parts
-    sharing = EnsembleConfig("shared") if same else run.ensemble
-    ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, sharing)
-    trunk = trunk_layers(graph, sharing.trunk)
+    shallow = "depth_masks" in parts or run.budget.depth
+    budget, depth = _allowed(setup, graph, alone=False, shallow=shallow, members=run.members)
+    quotas = allocate_quotas(graph, run.members, budget, depth, run.ensemble.trunk)
+    relevance = None
+    if run.search.algorithm in SCORE_DRIVEN | ENTWINED:
+        relevance = score(setup.backbone, setup.graph, setup.splits, quotas, run, setup.progress)
+    plan: tuple[Phase, ...] = (Phase(run.seeded("finetune"), recalibrate=run.seed),)
+    if entwined:
+        assert relevance is not None
+        found = full_masks(graph.widths, run.members)
+        plan = phases(backbone, graph, setup.splits, relevance, quotas, run, setup.progress)
+    else:
+        found = search(setup.backbone, setup.graph, setup.splits, relevance, quotas, run)
+    masks = replace(found, depth=depth)
+    ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, run.ensemble)
+    return System(
+        _predictor(setup, ensemble, parts, inputs),
+        plan,
+        budget=run.budget.budget,
+        # layers that are replaced hide the masks, which then stay as they were
+        masks=(lambda: ensemble.masks) if entwined else (lambda: masks),
+    )
+
+
+def _predictor(setup: Setup, ensemble: SubnetEnsemble, parts: Collection[str], inputs: int) -> Predictor:
+    """The ensemble, with what the parts do to its layers, its inputs and its heads."""
     predictor: Predictor = ensemble
     if "stochastic_depth" in parts:
-        predictor = SampledEnsemble(ensemble, _drop_rates(graph, setup.baselines.depth_drop, trunk), "branch", run.seed)
+        rates = _drop_rates(ensemble, setup.baselines.depth_drop)
+        predictor = SampledEnsemble(ensemble, rates, "branch", setup.run.seed)
     if "mimo" in parts:
         predictor = Mimo(predictor, inputs, setup.backbone.card)
-    return System(
-        predictor,
-        plan,
-        origin="scratch" if scratch else "backbone",
-        budget=run.budget.budget if thinned else None,
-        # layers that are replaced hide the masks, which then stay as they were
-        masks=None if alone else (lambda: ensemble.masks) if entwined else (lambda: masks),
-    )
+    return predictor
 
 
 def _training(setup: Setup, parts: Collection[str]) -> FinetuneConfig:
@@ -106,7 +127,7 @@ def _training(setup: Setup, parts: Collection[str]) -> FinetuneConfig:
 
 
 def _allowed(
-    setup: Setup, graph: GroupGraph, alone: bool, shallow: bool, members: int
+    setup: Setup, graph: GroupGraph, *, alone: bool, shallow: bool, members: int
 ) -> tuple[BudgetConfig, dict[str, Tensor]]:
     """What the members may cost on `graph`, and the branches that each of them keeps."""
     budget = setup.run.budget
@@ -121,7 +142,8 @@ def _allowed(
     return budget, depth_masks(graph, members, share, setup.run.seed, setup.run.ensemble.trunk)
 
 
-def _drop_rates(graph: GroupGraph, last: float, trunk: Collection[str]) -> dict[str, float]:
+def _drop_rates(ensemble: SubnetEnsemble, last: float) -> dict[str, float]:
     """Growing linearly with depth (Huang et al. 2016, equation 4); what members have in common is always there."""
-    rates = {branch.site: last * (i + 1) / len(graph.branches) for i, branch in enumerate(graph.branches)}
+    branches, trunk = ensemble.graph.branches, trunk_layers(ensemble.graph, ensemble.config.trunk)
+    rates = {branch.site: last * (i + 1) / len(branches) for i, branch in enumerate(branches)}
     return {site: rate for site, rate in rates.items() if site not in trunk}

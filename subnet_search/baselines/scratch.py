@@ -22,10 +22,13 @@ def untrained(network: nn.Module, seed: int) -> nn.Module:
 
     Returns:
         The copy, in the same mode, on the CPU.
+
+    Raises:
+        SubnetSearchError: where a layer with weights has no `reset_parameters`.
     """
     fresh = copy.deepcopy(network).cpu()  # an accelerator would draw other numbers
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, for good
         for name, module in fresh.named_modules():
             # attention hides the method behind an underscore
             reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))

@@ -243,11 +243,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:  # PyTorch raises all of them for what is absent
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # PyTorch raises all of them for what is absent
         raise SubnetSearchError(
             f"device {name!r} cannot be used ({first_line(error)}); expected one that is there, such as cpu or cuda"
         ) from error

@@ -26,12 +26,12 @@ BINS = 15
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Mean over the samples of |accuracy − confidence| of their bin, top label (Guo et al. 2017, eq. 3).
 
-    Computed by torchmetrics, in float32, over the bins of `confidence_bins`.
+    Computed by torchmetrics, in float32, over the bins of `bins_of`.
 
     Args:
         probabilities: `[sample, class]`.
         labels: int64 `[sample]`.
-        bins: Number of bins, see `confidence_bins`.
+        bins: Number of bins.
 
     Returns:
         In [0, 1], lower is better.
@@ -45,26 +45,21 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     return float(error)
 
 
-def confidence_bins(
-    probabilities: Tensor, labels: Tensor, bins: int = BINS
+def bins_of(
+    confidence: Tensor, right: Tensor, bins: int = BINS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Sorts the samples by the confidence in their top label: what torchmetrics sums up to an ECE and does not hand out.
+    """Sorts samples by their confidence: what torchmetrics sums up to an ECE and does not hand out.
 
-    The bins have equal width and are closed below, the last one on both sides: [0, 1/15), ..., [14/15, 1]. Other
-    arguments and errors as in `expected_calibration_error`.
+    The bins have equal width and are closed below, the last one on both sides: [0, 1/15), ..., [14/15, 1].
+
+    Args:
+        confidence: Probability of the top label, `[sample]`.
+        right: Whether that label is right, bool `[sample]`.
+        bins: Number of bins.
 
     Returns:
         For each bin, `[bin]`: the number of samples, the sum of their confidences, and how many of them are right.
     """
-    check(probabilities, labels)
-    top, predicted = probabilities.double().max(dim=1)
-    return bins_of(top, predicted == labels, bins)
-
-
-def bins_of(
-    confidence: Tensor, right: Tensor, bins: int = BINS
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Sorts samples as `confidence_bins` does, of which only the confidence, `[sample]`, and whether they are right is known."""
     inside = confidence.double().clamp(0.0, 1.0).cpu().numpy()  # rounding may leave [0, 1], where nothing is counted
     hit = right.cpu().numpy()
     samples, _ = np.histogram(inside, bins, (0.0, 1.0))

@@ -1,4 +1,4 @@
-"""What a network costs where it runs: parameters, latency, memory. Multiply-accumulates come from its groups."""
+"""What a network costs where it runs: parameters and latency. Multiply-accumulates come from its groups."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from torch import Tensor, nn
 from subnet_search.device import Precision, autocast
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.outputs import eval_mode
+from subnet_search.packed.timing import wait
 
 
 def unique_parameters(network: nn.Module) -> int:
     """Counts the parameters that have to be stored: what several layers or members share counts once."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def total_parameters(network: nn.Module) -> int:
-    """Counts the parameters at every place where they are used: what two layers share counts twice."""
-    return sum(parameter.numel() for _, parameter in network.named_parameters(remove_duplicate=False))
 
 
 @torch.no_grad()
@@ -51,32 +47,9 @@ def latency_ms(
         for _ in range(warmup):
             network(inputs)
         for _ in range(repeats):
-            _wait(inputs.device)
+            wait(inputs.device)
             start = time.perf_counter()
             network(inputs)
-            _wait(inputs.device)
+            wait(inputs.device)
             times.append(time.perf_counter() - start)
     return 1000.0 * statistics.median(times)
-
-
-@torch.no_grad()
-def peak_memory_bytes(network: nn.Module, inputs: Tensor, precision: Precision = "fp32") -> int | None:
-    """Measures the most memory that a forward pass holds, weights and input included.
-
-    Returns:
-        Bytes allocated on a CUDA device; None elsewhere, where PyTorch keeps no such count.
-    """
-    if inputs.device.type != "cuda":
-        return None
-    torch.cuda.reset_peak_memory_stats(inputs.device)
-    with eval_mode(network), autocast(inputs.device, precision):
-        network(inputs)
-    return int(torch.cuda.max_memory_allocated(inputs.device))
-
-
-def _wait(device: torch.device) -> None:
-    """Kernels of accelerators run on their own: without waiting, only their launch would be timed."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

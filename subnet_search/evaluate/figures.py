@@ -73,7 +73,7 @@ def diversity_figures(test: Outputs, iou: float | None = None) -> dict[str, floa
 
 
 def ood_set_figures(test: Outputs, outside: Outputs, name: str) -> dict[str, float | None]:
-    """Computes how well an OOD set is told from the test set, by every criterion; see `ood.DEFINITION`.
+    """Computes how well an OOD set is told from the test set, by every criterion; the module `ood` defines them.
 
     Args:
         test: In-distribution test samples; labels are not used.

@@ -31,7 +31,16 @@ FIXED_KEYS = (
 NEVER_NULL = ("cls/Acc", "cls/NLL", "cls/Brier", "cal/ECE", "sc/AURC", "sc/AUGRC", "sc/Cov@5Risk")
 """What exists for every network and every labelled test set."""
 
-_OOD = re.compile(r"ood/[^/]+/(AUROC|AUPR|FPR95)/(msp|entropy|mi)")
+CRITERIA = ("msp", "entropy", "mi")
+"""The scores by which OOD samples are told from test samples, see `ood`."""
+
+FIGURES = ("AUROC", "AUPR", "FPR95")
+"""What is computed of each of them."""
+
+OOD_AUROC = "ood/*/AUROC/entropy"
+"""A pattern: the AUROC by entropy on every OOD set."""
+
+_OOD = re.compile(rf"ood/[^/]+/({'|'.join(FIGURES)})/({'|'.join(CRITERIA)})")
 _SHIFT = re.compile(r"shift/[^/]+/\d+/(Acc|NLL|ECE)")
 
 

@@ -1,4 +1,9 @@
-"""Whether the network knows that an input comes from another domain."""
+"""Whether the network knows that an input comes from another domain.
+
+OOD is the positive class and a higher score means more OOD. `msp`: 1 − largest mean probability; `entropy`: of the mean
+probabilities; `mi`: mutual information. AUPR is average precision; FPR95 is the share of in-distribution samples that
+score at least the highest threshold that flags 95 % of the OOD samples. Equal scores enter together.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +16,9 @@ from subnet_search.ensemble.uncertainty import Uncertainty
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.ranking import auroc, average_precision, fpr_at_tpr
 
-CRITERIA = ("msp", "entropy", "mi")
-FIGURES = ("AUROC", "AUPR", "FPR95")
-DEFINITION = (
-    "OOD is the positive class and a higher score means more OOD. msp: 1 - largest mean probability; entropy: of the "
-    "mean probabilities; mi: mutual information. AUPR is average precision; FPR95 is the share of in-distribution "
-    "samples that score at least the highest threshold that flags 95 % of the OOD samples. Equal scores enter together."
-)
-"""To be printed with the numbers."""
-
 
 def ood_scores(uncertainty: Uncertainty) -> Mapping[str, Tensor]:
-    """Returns each criterion's score, `[sample]`, higher = more OOD."""
+    """Returns each criterion's score, `[sample]`, higher = more OOD, under the names of `keys.CRITERIA`."""
     return {
         "msp": 1.0 - uncertainty.max_probability,
         "entropy": uncertainty.total,
@@ -31,7 +27,7 @@ def ood_scores(uncertainty: Uncertainty) -> Mapping[str, Tensor]:
 
 
 def ood_figures(inside: Tensor, outside: Tensor) -> Mapping[str, float | None]:
-    """Computes AUROC, AUPR and FPR95 of one score; see `DEFINITION`.
+    """Computes AUROC, AUPR and FPR95 of one score.
 
     Args:
         inside: Scores of the in-distribution test samples, `[sample]`.

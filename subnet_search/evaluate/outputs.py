@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.backbones.card import Card
-from subnet_search.data.batches import batches
+from subnet_search.data.batches import batches, length
 from subnet_search.device import Precision, autocast
 from subnet_search.errors import SubnetSearchError
 
@@ -79,7 +79,7 @@ def predict_dataset(
     found: list[Tensor] = []
     labels: list[Tensor] = []
     broken = 0
-    task = progress.add_task(f"evaluating: {stage}", total=_length(dataset)) if progress else None
+    task = progress.add_task(f"evaluating: {stage}", total=length(dataset)) if progress else None
     with eval_mode(network):
         for images, batch_labels in batches(dataset, batch_size):
             with autocast(device, precision):
@@ -142,7 +142,3 @@ def _member_logits(output: object, batch: int, classes: int, stage: str) -> Tens
             f"{stage}: the network returned {logits.shape[2]} logits a sample, its card names {classes} classes; give the card of this network"
         )
     return logits
-
-
-def _length(dataset: Dataset[Any]) -> int | None:
-    return len(dataset) if hasattr(dataset, "__len__") else None

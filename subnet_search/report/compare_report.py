@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from subnet_search.evaluate.keys import OOD_AUROC
 from subnet_search.plots import nll_cost, ood_cost, reliability, risk_coverage
 from subnet_search.plots.curves import Curves, curves_of, mean_risk, pooled_bins
 from subnet_search.plots.families import title_of
@@ -21,7 +22,6 @@ from subnet_search.tables import comparison_rows, mean_of
 
 HIGHER = ("acc. %", "OOD")
 """Columns of the table in which higher is better."""
-OOD = "ood/*/AUROC/entropy"
 
 
 def write(
@@ -63,7 +63,7 @@ def _cost(rows: Rows, methods: Sequence[Method], missing: Mapping[str, str]) -> 
         ),
         (
             "ood-cost",
-            OOD,
+            OOD_AUROC,
             ood_cost,
             "Who tells foreign images apart, for the cost?",
             "Higher is better, and further left is cheaper.",
@@ -79,7 +79,7 @@ def _cost(rows: Rows, methods: Sequence[Method], missing: Mapping[str, str]) -> 
             }
             for row in rows
         ]
-        said = [(m.title, m.spread(lambda metrics, key=key: mean_of(metrics, key))) for m in methods]  # type: ignore[misc]
+        said = [(m.title, m.spread(lambda metrics, key=key: mean_of(metrics, key))) for m in methods]  # type: ignore[misc]  # mypy cannot infer a default
         alt = "; ".join(f"{title_} {spread.mean:.3f}" for title_, spread in said if spread is not None)
         drawings += _drawing(
             both, name, title, f"{words} No method on the grey line is beaten in both by another.", alt, data

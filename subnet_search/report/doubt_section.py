@@ -24,7 +24,7 @@ _MEANING = {
 
 def doubt_section(evidence: Evidence) -> Section:
     """Draws the epistemic uncertainty of test and foreign images, and the images with the most doubt."""
-    sets = {name.removeprefix("ensemble/"): a for name, a in evidence.answers.items() if name.startswith("ensemble/")}
+    sets = evidence.answers_by("ensemble")
     test = sets.pop("test")
     outside = {name.removeprefix("ood/"): answers for name, answers in sets.items()}
     words = (

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from subnet_search.evaluate.keys import OOD_AUROC
 from subnet_search.report.page import Tile, Verdict
 from subnet_search.report.wording import amount, listed, percent
 from subnet_search.tables import mean_of
-
-OOD = "ood/*/AUROC/entropy"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ FIVE = (
     Measure(
         title="Foreign images (OOD AUROC)",
         noun="telling foreign images apart (OOD AUROC)",
-        key=OOD,
+        key=OOD_AUROC,
         noise="ood",
         words="Given a test image and one from another domain: how often it doubts the foreign one more. 50\N{NO-BREAK SPACE}% is guessing.",
         text=lambda value: percent(value, 1),

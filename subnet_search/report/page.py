@@ -117,6 +117,8 @@ class Page:
         sections: The rest, in order.
         command: What repeats it; empty where no command does.
         command_note: What must be said with the command.
+        settings: Name of each setting, its value in words, and whether it differs from the default.
+        versions: Library, commit or device → what it was.
     """
 
     title: str

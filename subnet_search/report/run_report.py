@@ -44,13 +44,13 @@ def _page(
     dense, ensemble = metrics["dense"], metrics["ensemble"]
     intervals = {}
     if evidence is not None:
-        intervals = differences(_of(evidence, "dense"), _of(evidence, "ensemble"))
+        intervals = differences(evidence.answers_by("dense"), evidence.answers_by("ensemble"))
     answers = {} if evidence is None else evidence.answers
     samples = len(answers["ensemble/test"].labels) if answers else None
     lead, tiles = headline(metrics, intervals, samples)
     facts = [
         f"{masks.members} members found by {masks.algorithm} in {ensemble['backbone']}",
-        f"{ensemble['epochs']} epochs of fine-tuning",
+        f"{ensemble['epochs']} {'epoch' if ensemble['epochs'] == 1 else 'epochs'} of fine-tuning",
         f"seed {ensemble['seed']}",
         *([f"{samples:,} test images"] if samples else []),
         ensemble["device"],
@@ -105,13 +105,6 @@ def _table(metrics: Mapping[str, Any]) -> Table:
         frozenset((k, best + 1) for k, (*_, best) in enumerate(rows) if best is not None),
         name="figures",
     )
-
-
-def _of(evidence: Evidence, network: str) -> dict[str, Answers]:
-    """What one network said, by set."""
-    return {
-        name.removeprefix(f"{network}/"): a for name, a in evidence.answers.items() if name.startswith(f"{network}/")
-    }
 
 
 def _note(evidence: Evidence | None) -> str:

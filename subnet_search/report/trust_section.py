@@ -65,8 +65,8 @@ def _reliability(curves: Sequence[Reliability], calibration: Sequence[float]) ->
 
 
 def _risk(curves: Sequence[RiskCoverage]) -> Drawing:
-    at_half = [float(np.interp(0.8, curve.coverage, curve.risk)) for curve in curves]
-    words = " and ".join(f"{name} {percent(risk, 2)}" for name, risk in zip(NETWORKS, at_half, strict=True))
+    at_80 = [float(np.interp(0.8, curve.coverage, curve.risk)) for curve in curves]
+    words = " and ".join(f"{name} {percent(risk, 2)}" for name, risk in zip(NETWORKS, at_80, strict=True))
     return Drawing(
         name="risk-coverage",
         title="What refusing is worth",

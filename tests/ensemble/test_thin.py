@@ -1,12 +1,9 @@
 """Training thin members is training masked ones: the naive twin of each network is its masked form."""
 
 import copy
-import importlib.util
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -19,34 +16,22 @@ from subnet_search.ensemble.thin import ThinEnsemble, thinned
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks
+from tests.architectures import BY_NAME, MEMBERS, enlivened, half_masks, random_masks
 
-MEMBERS, ROWS = 3, 5
-
-
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ARCHITECTURES = _module("test_architectures")
-CASES = {case.name: case for case in ARCHITECTURES.CASES}
+ROWS = 5
 
 
 def ensemble_of(
     network: nn.Module,
     shape: tuple[int, ...],
     config: EnsembleConfig | None = None,
-    make_masks: Callable[[GroupGraph], MaskSet] = ARCHITECTURES.random_masks,
+    make_masks: Callable[[GroupGraph], MaskSet] = random_masks,
 ) -> SubnetEnsemble:
     """In float64, without dropout, which draws from the global state."""
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    model = ARCHITECTURES.trained(network.double())
+    model = enlivened(network.double())
     graph = find_groups(model, torch.randn(2, *shape, generator=torch.Generator().manual_seed(2)).double())
     card = Card("case", shape, tuple(map(str, range(graph.classes))))
     return SubnetEnsemble(model, graph, make_masks(graph), card, config)
@@ -100,31 +85,21 @@ def assert_trained_alike(ensemble: SubnetEnsemble, repeat: Collection[int] = (1,
         torch.testing.assert_close(thin[0](x), masked[0](x), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_every_architecture_with_members_of_unequal_widths(name) -> None:
-    case = CASES[name]
+    case = BY_NAME[name]
     assert_trained_alike(ensemble_of(case.model(), case.shape))
-
-
-def halves(graph: GroupGraph) -> MaskSet:
-    """Of equal widths, drawn for each member."""
-    generator = torch.Generator().manual_seed(5)
-    masks = {}
-    for name, width in graph.widths.items():
-        order = torch.rand(MEMBERS, width, generator=generator).argsort(dim=1)
-        masks[name] = order < max(1, width // 2)
-    return MaskSet(masks, "random")
 
 
 @pytest.mark.parametrize("name", ["padded", "projected", "mobilenet", "vgg"])
 def test_members_of_equal_widths(name) -> None:
-    assert_trained_alike(ensemble_of(CASES[name].model(), CASES[name].shape, make_masks=halves))
+    assert_trained_alike(ensemble_of(BY_NAME[name].model(), BY_NAME[name].shape, make_masks=half_masks))
 
 
 def test_the_built_in_residual_network_with_whole_streams() -> None:
     def inner(graph: GroupGraph) -> MaskSet:
         whole = {g.name for g in graph.groups if g.kind == "stream"}
-        return MaskSet({n: m | (n in whole) for n, m in halves(graph).masks.items()}, "random")
+        return MaskSet({n: m | (n in whole) for n, m in half_masks(graph).masks.items()}, "random")
 
     backbone = load_backbone("resnet20", "random", width=4)
     assert_trained_alike(ensemble_of(backbone.model, backbone.card.input_shape, make_masks=inner))
@@ -132,16 +107,16 @@ def test_the_built_in_residual_network_with_whole_streams() -> None:
 
 @pytest.mark.parametrize("name", ["padded", "vgg", "perceptron"])
 def test_a_head_for_each_member(name) -> None:
-    assert_trained_alike(ensemble_of(CASES[name].model(), CASES[name].shape, EnsembleConfig(head="member")))
+    assert_trained_alike(ensemble_of(BY_NAME[name].model(), BY_NAME[name].shape, EnsembleConfig(head="member")))
 
 
 @pytest.mark.parametrize("name", ["unnormalised", "gated"])
 @pytest.mark.parametrize("norm", ["member", "shared"])
 def test_networks_without_shared_norms(name, norm) -> None:
-    network = CASES[name].model()
+    network = BY_NAME[name].model()
     if name == "gated":
         network.bn2 = nn.Identity()
-    assert_trained_alike(ensemble_of(network, CASES[name].shape, EnsembleConfig(norm=norm)))
+    assert_trained_alike(ensemble_of(network, BY_NAME[name].shape, EnsembleConfig(norm=norm)))
 
 
 @pytest.mark.parametrize("name", ["padded", "projected", "mobilenet", "pre-activation", "unnormalised"])
@@ -154,9 +129,9 @@ def test_branches_left_out(name, everyone) -> None:
             if not everyone
             else {graph.branches[0].site: kept}
         )
-        return replace(halves(graph), depth=depth)
+        return replace(half_masks(graph), depth=depth)
 
-    assert_trained_alike(ensemble_of(CASES[name].model(), CASES[name].shape, make_masks=shallow))
+    assert_trained_alike(ensemble_of(BY_NAME[name].model(), BY_NAME[name].shape, make_masks=shallow))
 
 
 @pytest.mark.parametrize("settings", [{"momentum": None}, {"affine": False}])
@@ -169,7 +144,7 @@ def test_norms_of_every_kind(settings) -> None:
 
 
 def test_frozen_parameters_stay_as_they_are() -> None:
-    network = CASES["padded"].model()
+    network = BY_NAME["padded"].model()
     network.layer1[0].conv1.weight.requires_grad_(False)
     ensemble = ensemble_of(network, (3, 8, 8))
     assert_trained_alike(ensemble)
@@ -179,9 +154,9 @@ def test_frozen_parameters_stay_as_they_are() -> None:
 
 def test_it_computes_what_members_keep_and_no_more(monkeypatch) -> None:
     def shallow(graph: GroupGraph) -> MaskSet:
-        return replace(halves(graph), depth={graph.branches[0].site: torch.tensor([True, False, True])})
+        return replace(half_masks(graph), depth={graph.branches[0].site: torch.tensor([True, False, True])})
 
-    ensemble = ensemble_of(CASES["padded"].model(), (3, 8, 8), make_masks=shallow)
+    ensemble = ensemble_of(BY_NAME["padded"].model(), (3, 8, 8), make_masks=shallow)
     thin = ThinEnsemble(ensemble)
     x = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     with torch.no_grad():
@@ -219,7 +194,7 @@ def refused(
 
 
 def test_structures_that_need_the_masked_form(caplog) -> None:
-    padded = CASES["padded"]
+    padded = BY_NAME["padded"]
     refused(ensemble_of(padded.model(), padded.shape, EnsembleConfig("shared")), caplog, "normalises over the rows of all members")  # fmt: skip
     hooked = ensemble_of(padded.model(), padded.shape)
     hooked.network.layer1.register_forward_hook(lambda *_: None)
@@ -237,15 +212,15 @@ def test_structures_that_need_the_masked_form(caplog) -> None:
 
 
 def test_members_that_keep_nearly_all_are_run_masked(caplog) -> None:
-    whole = ensemble_of(CASES["padded"].model(), (3, 8, 8), make_masks=lambda g: full_masks(g.widths, MEMBERS))
+    whole = ensemble_of(BY_NAME["padded"].model(), (3, 8, 8), make_masks=lambda g: full_masks(g.widths, MEMBERS))
     refused(whole, caplog, "members keep 100% of the multiply-accumulates", None)
-    half = ensemble_of(CASES["padded"].model(), (3, 8, 8), make_masks=halves)
+    half = ensemble_of(BY_NAME["padded"].model(), (3, 8, 8), make_masks=half_masks)
     assert isinstance(thinned(half), ThinEnsemble)
     refused(half, caplog, "it was asked for", False)
 
 
 def test_making_it_changes_nothing() -> None:
-    ensemble = ensemble_of(CASES["padded"].model(), (3, 8, 8)).train()
+    ensemble = ensemble_of(BY_NAME["padded"].model(), (3, 8, 8)).train()
     before = {name: tensor.clone() for name, tensor in ensemble.state_dict().items()}
     state = torch.get_rng_state()
     thin = thinned(ensemble, True)
@@ -261,7 +236,7 @@ def with_a_trunk(share: float = 0.4) -> SubnetEnsemble:
     graph = find_groups(backbone.model, torch.zeros(2, 3, 32, 32))
     quotas = allocate_quotas(graph, MEMBERS, BudgetConfig(1.3), trunk=share)
     masks = search_masks(None, graph.widths, quotas, SearchConfig("random"))
-    model = ARCHITECTURES.trained(backbone.model.double())
+    model = enlivened(backbone.model.double())
     return SubnetEnsemble(model, graph, masks, backbone.card, EnsembleConfig(trunk=share))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subnet_search.evaluate.calibration import confidence_bins, expected_calibration_error, fit_temperature, scale
+from subnet_search.evaluate.calibration import bins_of, expected_calibration_error, fit_temperature, scale
 from subnet_search.evaluate.classification import negative_log_likelihood
 
 
@@ -50,7 +50,8 @@ def test_bins_by_hand() -> None:
     probabilities = torch.tensor(
         [[0.4, 0.3, 0.3], [0.5, 0.4, 0.1], [0.75, 0.25, 0.0], [1.0 + 1e-12, 0.0, 0.0]]
     ).double()
-    samples, confidence, right = confidence_bins(probabilities, labels, 2)
+    top, predicted = probabilities.max(dim=1)
+    samples, confidence, right = bins_of(top, predicted == labels, 2)
     assert (samples.tolist(), right.tolist()) == ([1, 3], [1, 2])
     assert confidence.tolist() == pytest.approx([0.4, 2.25])
 

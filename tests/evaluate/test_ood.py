@@ -5,7 +5,8 @@ import torch
 
 from subnet_search.ensemble.uncertainty import decompose
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate.ood import CRITERIA, FIGURES, ood_figures, ood_scores
+from subnet_search.evaluate.keys import CRITERIA, FIGURES
+from subnet_search.evaluate.ood import ood_figures, ood_scores
 
 CERTAIN = torch.tensor([[[0.98, 0.01, 0.01]], [[0.96, 0.02, 0.02]]])
 CONTRARY = torch.tensor([[[0.98, 0.01, 0.01]], [[0.01, 0.98, 0.01]]])
