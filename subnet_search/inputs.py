@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.backbones import Backbone, Card, load_backbone
@@ -19,6 +20,7 @@ from subnet_search.data import (
     check_labels,
     check_picture,
     check_training,
+    digest,
     labels_of,
     load_data,
     load_image,
@@ -136,6 +138,52 @@ def open_images(place: str, card: Card, resize: bool = False) -> ArrayDataset:
     if path.exists():
         place = f"{'folder' if path.is_dir() else 'npz'}:{path}"
     return load_data(place, card, resize=resize, labelled=False)
+
+
+def network_digest(network: nn.Module) -> str:
+    """Returns the SHA-256 of the weights of a network with their names."""
+    sha = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def training_digests(backbone: Backbone, splits: Splits) -> dict[str, str]:
+    """Tells apart what search and fine-tuning depend on: names alone do not show that a file has changed.
+
+    Of datasets of the caller's own only the labels count: their images may be drawn anew each time that they are read.
+
+    Args:
+        backbone: The trained network.
+        splits: The images; those of test and OOD sets are not touched.
+
+    Returns:
+        `network`, `training set` and `validation set` → SHA-256.
+    """
+    sets = {"training set": splits.train, "validation set": splits.validation}
+    return {"network": network_digest(backbone.model), **{name: _told_by(data) for name, data in sets.items()}}
+
+
+def evaluation_digests(splits: Splits) -> dict[str, str]:
+    """Tells apart what else the figures depend on; as `training_digests`, but foreign images have no labels to count.
+
+    Args:
+        splits: The images, of which those of test and OOD sets are read.
+
+    Returns:
+        `test set` and `OOD set NAME`, as far as they are there → SHA-256.
+    """
+    found = {} if splits.test is None else {"test set": _told_by(splits.test)}
+    return found | {
+        f"OOD set {name}": digest(data) for name, data in splits.ood.items() if isinstance(data, ArrayDataset)
+    }
+
+
+def _told_by(data: Data) -> str:
+    if isinstance(data, ArrayDataset):
+        return digest(data)
+    return hashlib.sha256(labels_of(data).contiguous().numpy().data).hexdigest()
 
 
 def example_of(data: Data, card: Card) -> Tensor:

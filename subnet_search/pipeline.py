@@ -22,12 +22,20 @@ from subnet_search.files import write_json
 from subnet_search.finetune import History
 from subnet_search.formats import write_formats
 from subnet_search.groups import GroupGraph, find_groups
-from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
+from subnet_search.inputs import (
+    Splits,
+    check_splits,
+    evaluation_digests,
+    example_of,
+    open_backbone,
+    open_splits,
+    training_digests,
+)
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.processes import from_main, open_accelerator
 from subnet_search.provenance import device_name
 from subnet_search.report import write_run_report
-from subnet_search.run_folder import RunFolder, fingerprints
+from subnet_search.run_folder import RunFolder
 from subnet_search.search import ENTWINED, SCORE_DRIVEN
 from subnet_search.settings import RunConfig, to_dict
 from subnet_search.stages import allocate, entwine, phases, score, scoring, search, train
@@ -91,11 +99,12 @@ def run(
     passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
-    labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
+    check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     quotas, depth = allocate(graph, config)
     # Nothing is written before this line, so that what cannot work leaves no trace.
-    folder = from_main(accelerator, lambda: RunFolder.open(config, fingerprints(backbone, labels)))
+    inputs = from_main(accelerator, lambda: training_digests(backbone, splits))
+    folder = from_main(accelerator, lambda: RunFolder.open(config, inputs))
     backbone.model.to(accelerator.device)
     logged = folder.logged() if accelerator.is_main_process else nullcontext()
     with logged, tracked(accelerator, config.log, folder.path / "tensorboard"):
@@ -144,11 +153,12 @@ def run(
         if until == "finetune" or not accelerator.is_main_process:
             return RunResult(folder, masks, ensemble)
 
-        metrics = folder.metrics(config) if until == "export" and "images" not in passed else None
+        inputs |= evaluation_digests(splits)
+        metrics = folder.metrics(config, inputs) if until == "export" and "images" not in passed else None
         if metrics is None:
             folder.report.unlink(missing_ok=True)  # of other figures
             answers: dict[str, Answers] = {}
-            metrics = figures(ensemble, backbone, graph, splits, history, config, progress, answers)
+            metrics = figures(ensemble, backbone, graph, splits, history, config, inputs, progress, answers)
             test = splits.validation if splits.test is None else splits.test
             folder.save_evidence(evidence_of(answers, test, ensemble, history, metrics, passed))
             write_json(folder.metrics_file, metrics)
@@ -169,12 +179,13 @@ def figures(
     splits: Splits,
     history: History,
     config: RunConfig,
+    inputs: Mapping[str, str],
     progress: Progress | None = None,
     answers: dict[str, Answers] | None = None,
 ) -> dict[str, Any]:
     """Evaluates the dense network and the ensemble side by side: `{"dense": row, "ensemble": row}`.
 
-    What they said of each sample goes to `answers`, as `dense/test` and `ensemble/ood/NAME`.
+    The `inputs` stand with the settings in the rows. What they said of each sample goes to `answers`, as `dense/test` and `ensemble/ood/NAME`.
     """
     test = splits.validation if splits.test is None else splits.test
     held_out = None if splits.test is None else splits.validation
@@ -209,7 +220,7 @@ def figures(
             budget=None if name == "dense" else config.budget.budget,
             epochs=None if name == "dense" else config.finetune.epochs,
             samples_seen=None if name == "dense" else history.samples_seen,
-            settings=to_dict(config),
+            settings={**to_dict(config), "inputs": dict(inputs)},
             metrics=metrics,
             device=device_name(next(ensemble.parameters()).device),
             seconds=time.perf_counter() - began + (0.0 if name == "dense" else sum(history.seconds)),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import torch
-
-from subnet_search.backbones import Backbone
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evidence import Evidence
 from subnet_search.files import write_json
@@ -78,14 +75,14 @@ class RunFolder:
 
         Args:
             config: All settings.
-            inputs: What the run works on, as `fingerprints` tells it; names alone do not show that a file has changed.
+            inputs: What the run works on, as `inputs.training_digests` tells it; names alone do not show that a file has changed.
 
         Raises:
             SubnetSearchError: as `check`, where results in the folder come from other inputs, or it cannot be written.
         """
         folder = RunFolder.check(config)
         before = _read_json(folder.path / INPUTS) if folder._any(RESULTS) else inputs
-        changed = [name for name, digest in inputs.items() if before.get(name) != digest]
+        changed = [name for name in {**before, **inputs} if before.get(name) != inputs.get(name)]
         if changed:
             raise SubnetSearchError(
                 f"{config.out} holds results for another {' and other '.join(changed)}, under the same settings; use another --out, or delete the folder"
@@ -182,16 +179,18 @@ class RunFolder:
         """Returns the masks, or None where the search has not been run."""
         return read_masks(self.path / MASKS)
 
-    def metrics(self, config: RunConfig | None = None) -> dict[str, Any] | None:
-        """Returns the figures, or None where there are none (for these settings, where some are given)."""
+    def metrics(
+        self, config: RunConfig | None = None, inputs: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, Any] | None:
+        """Returns the figures, or None where there are none (for these settings and inputs, where some are given)."""
         if not self.metrics_file.exists():
             return None
         metrics = _read_json(self.metrics_file)
         if config is None:
             return metrics
         other = {"out": None, "export": None, "log": None}  # which do not change what was measured
-        settings = {**to_dict(config), **other}
-        same = all({**row.get("settings", {}), **other} == settings for row in metrics.values())
+        settings = {**to_dict(config), **other, "inputs": dict(inputs)}
+        same = all({"inputs": {}, **row.get("settings", {}), **other} == settings for row in metrics.values())
         return metrics if same else None
 
     def save_evidence(self, evidence: Evidence) -> None:
@@ -219,21 +218,6 @@ class RunFolder:
             elif old != value:
                 found.append(f"{full}: {_plain(old)} there, {_plain(value)} asked for")
         return found
-
-
-def fingerprints(backbone: Backbone, labels: torch.Tensor) -> dict[str, str]:
-    """Tells networks and training sets apart: SHA-256 of the weights with their names, and of the labels.
-
-    Args:
-        backbone: The trained network.
-        labels: Training labels, int64 `[N]`.
-    """
-    network = hashlib.sha256()
-    for name, tensor in backbone.model.state_dict().items():
-        network.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        network.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    images = hashlib.sha256(labels.cpu().contiguous().numpy().data)
-    return {"network": network.hexdigest(), "training set": images.hexdigest()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -139,8 +139,9 @@ def test_a_second_call_computes_nothing(finished, monkeypatch) -> None:
     module = sys.modules["subnet_search.compare.comparison"]
     for name in ("build", "predict_dataset", "evaluate"):
         monkeypatch.setattr(module, name, None)
-    assert run(config) == found
-    again = run(replace(config, methods=("random", "random"), seeds=(1, 0)))
+    splits = few(ood={"seen": few().validation})
+    assert run(config, splits=splits) == found
+    again = run(replace(config, methods=("random", "random"), seeds=(1, 0)), splits=splits)
     assert [(row["method"], row["seed"]) for row in again.rows] == [("random", 1), ("random", 0)]
     assert (config.out / "rows.jsonl").read_bytes() == before
 
@@ -177,6 +178,17 @@ def test_results_of_other_networks_and_images_are_not_taken_up(tmp_path, other) 
     assert second.rows[1]["metrics"]["cls/NLL"] != first.rows[1]["metrics"]["cls/NLL"]
     assert len(read_rows(tmp_path / "rows.jsonl")) == 4
     assert run(config) == first
+
+
+def test_other_test_images_are_another_row_of_the_same_training(tmp_path, no_training) -> None:
+    config = tiny(tmp_path, methods=("random",), seeds=(0,))
+    (row,) = run(config).rows
+    no_training()
+    test = few().test
+    assert isinstance(test, ArrayDataset)
+    (other,) = run(config, splits=few(test=replace(test, images=test.images // 2))).rows
+    assert other["metrics"]["cls/NLL"] != row["metrics"]["cls/NLL"]
+    assert run(config).rows == (row,)
 
 
 @pytest.mark.parametrize("method", ["random", "mimo", "mc_dropout"])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +7,19 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from subnet_search.backbones import load_backbone
+from subnet_search.backbones import Backbone, load_backbone
 from subnet_search.data import UNLABELLED, ArrayDataset
 from subnet_search.errors import SubnetSearchError
-from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_images, open_splits
+from subnet_search.inputs import (
+    Splits,
+    check_splits,
+    evaluation_digests,
+    example_of,
+    open_backbone,
+    open_images,
+    open_splits,
+    training_digests,
+)
 from subnet_search.settings import BackboneConfig, DataConfig
 
 CARD = load_backbone("digits").card
@@ -131,3 +141,41 @@ def test_images_that_are_not_there_are_refused(tmp_path) -> None:
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(SubnetSearchError, match="cannot be read as an image"):
         open_images(str(tmp_path / "text.png"), CARD)
+
+
+def digests(backbone: Backbone, splits: Splits) -> dict[str, str]:
+    return {**training_digests(backbone, splits), **evaluation_digests(splits)}
+
+
+def test_digests_tell_weights_and_images_apart() -> None:
+    backbone, other = load_backbone("digits"), load_backbone("digits", "random")
+    sets = [digits_like([number, 1]) for number in range(4)]
+    splits = Splits(sets[0], sets[1], sets[2], {"svhn": sets[3]})
+    first = digests(backbone, splits)
+    assert list(first) == ["network", "training set", "validation set", "test set", "OOD set svhn"]
+    assert first == digests(load_backbone("digits"), splits)
+    assert first["network"] != digests(other, splits)["network"]
+    for field, name in zip(("train", "validation", "test"), list(first)[1:4], strict=True):
+        brighter = ArrayDataset(getattr(splits, field).images // 2, getattr(splits, field).labels)
+        changed = digests(backbone, replace(splits, **{field: brighter}))
+        assert {key for key in first if first[key] != changed[key]} == {name}
+    changed = digests(backbone, replace(splits, ood={"svhn": sets[0]}))
+    assert {key for key in first if first[key] != changed[key]} == {"OOD set svhn"}
+
+
+def test_images_that_are_drawn_anew_are_told_apart_by_their_labels() -> None:
+    class Noisy(Dataset):
+        def __init__(self, targets) -> None:
+            self.targets = targets
+
+        def __len__(self) -> int:
+            return len(self.targets)
+
+        def __getitem__(self, index):
+            return torch.rand(1, 8, 8), self.targets[index]
+
+    backbone, noisy = load_backbone("digits"), Splits(Noisy([0, 1]), Noisy([1, 0]), ood={"noise": Noisy([-1])})
+    first = digests(backbone, noisy)
+    assert first == digests(backbone, noisy)
+    assert first["training set"] != first["validation set"]
+    assert "OOD set noise" not in first

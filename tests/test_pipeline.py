@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -110,6 +111,29 @@ def test_stage_by_stage_is_the_same_run(tmp_path, finished) -> None:
     assert figures(result) == expected
 
 
+def test_other_test_images_under_the_same_name_are_evaluated_anew(tmp_path, monkeypatch) -> None:
+    test = load_data("digits:test", load_backbone("digits").card)
+    file = tmp_path / "test.npz"
+    np.savez(file, x=test.images, y=test.labels)
+    config = tiny(tmp_path / "run", images=DataConfig(test=f"npz:{file}", ood=()))
+    first = run(config)
+    np.savez(file, x=255 - test.images.numpy(), y=test.labels)
+    for stage in ("score", "search"):
+        monkeypatch.setattr(pipeline, stage, lambda *_, stage=stage: pytest.fail(f"{stage} was run again"))
+    assert figures(run(config))["dense"]["cls/NLL"] > figures(first)["dense"]["cls/NLL"]
+
+
+def test_other_training_images_under_the_same_name_are_refused(tmp_path) -> None:
+    data = load_data("digits", load_backbone("digits").card)
+    file = tmp_path / "train.npz"
+    np.savez(file, x=data.images, y=data.labels)
+    config = tiny(tmp_path / "run", images=DataConfig(f"npz:{file}", ood=()))
+    run(config, until="search")
+    np.savez(file, x=255 - data.images.numpy(), y=data.labels)
+    with pytest.raises(SubnetSearchError, match="results for another training set and other validation set"):
+        run(config)
+
+
 def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch) -> None:
     first = run(tiny(tmp_path / "run"), report=True)
     before = {
@@ -198,13 +222,13 @@ def test_test_and_ood_images_are_seen_by_the_evaluation_only(tmp_path, monkeypat
     card = load_backbone("digits").card
     splits = splits_of(card)
     test, far = Poison(splits.test), Poison(load_data("noise", card, labelled=False).subset(range(40)))
-    original = pipeline.figures
+    original = pipeline.evaluation_digests
 
     def opened(*arguments: Any) -> Any:
         test.open = far.open = True
         return original(*arguments)
 
-    monkeypatch.setattr(pipeline, "figures", opened)
+    monkeypatch.setattr(pipeline, "evaluation_digests", opened)
     config = tiny(tmp_path / "run", search=SearchConfig(algorithm, candidates=2))
     result = run(config, splits=replace(splits, test=test, ood={"far": far}))
     assert test.open

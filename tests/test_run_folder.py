@@ -5,15 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from subnet_search.backbones import load_backbone
-from subnet_search.data import load_data
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.files import write_json
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.masks import MaskSet
 from subnet_search.relevance import Relevance
-from subnet_search.run_folder import CHECKPOINT, MASKS, METRICS, RELEVANCE, RunFolder, fingerprints
+from subnet_search.run_folder import CHECKPOINT, MASKS, METRICS, RELEVANCE, RunFolder
 from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.settings import DataConfig, RunConfig, to_dict
 
@@ -132,12 +130,14 @@ def test_damaged_results_are_named(folder, kept) -> None:
         folder.masks()
 
 
-def test_figures_count_for_their_own_settings_only(config, folder) -> None:
-    assert folder.metrics(config) is None
-    rows = {"dense": {"settings": to_dict(config)}, "ensemble": {"settings": to_dict(config)}}
+def test_figures_count_for_their_own_settings_and_inputs_only(config, folder) -> None:
+    assert folder.metrics(config, INPUTS) is None
+    settings = {**to_dict(config), "inputs": INPUTS}
+    rows = {"dense": {"settings": settings}, "ensemble": {"settings": settings}}
     write_json(folder.metrics_file, rows)
-    assert folder.metrics(config) == rows
-    assert folder.metrics(replace(config, images=DataConfig(ood=()))) is None
+    assert folder.metrics(config, INPUTS) == rows
+    assert folder.metrics(replace(config, images=DataConfig(ood=())), INPUTS) is None
+    assert folder.metrics(config, {**INPUTS, "test set": "1"}) is None
 
 
 def test_the_log_grows_and_names_what_ended_a_run(folder) -> None:
@@ -157,12 +157,3 @@ def test_the_log_grows_and_names_what_ended_a_run(folder) -> None:
     lines = (folder.path / "log.txt").read_text().splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == ["one", "two", "stopped by KeyboardInterrupt: "]
     assert (log.level, log.handlers) == (level, [])
-
-
-def test_fingerprints_tell_weights_and_labels_apart() -> None:
-    backbone = load_backbone("digits")
-    labels = load_data("digits", backbone.card).labels
-    first = fingerprints(backbone, labels)
-    assert first == fingerprints(load_backbone("digits"), labels.clone())
-    assert first["network"] != fingerprints(load_backbone("digits", "random"), labels)["network"]
-    assert first["training set"] != fingerprints(backbone, labels[1:])["training set"]

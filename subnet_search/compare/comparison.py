@@ -24,12 +24,19 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate, predict_dataset, reliability, result_row, risk_coverage
 from subnet_search.files import append_line, write_json
 from subnet_search.groups import find_groups
-from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
+from subnet_search.inputs import (
+    Splits,
+    check_splits,
+    evaluation_digests,
+    example_of,
+    open_backbone,
+    open_splits,
+    training_digests,
+)
 from subnet_search.plots import draw_comparison
 from subnet_search.processes import from_main, open_accelerator
 from subnet_search.provenance import device_name
 from subnet_search.report import write_compare_report
-from subnet_search.run_folder import fingerprints
 from subnet_search.tracking import check_log, tracked
 
 log = logging.getLogger("subnet_search")
@@ -95,8 +102,9 @@ def compare(
     passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
-    labels = check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
-    decisive = {**decisive_settings(config), "inputs": fingerprints(backbone, labels)}
+    check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
+    inputs = {**training_digests(backbone, splits), **evaluation_digests(splits)}
+    decisive = {**decisive_settings(config), "inputs": inputs}
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     grid = dict.fromkeys((method, seed) for seed in config.seeds for method in config.methods)
     cells = [(method, seed) for method, seed in grid if method != "msp" or seed == config.seeds[0]]

@@ -53,7 +53,10 @@ def decisive_settings(config: CompareConfig) -> dict[str, Any]:
 def cell_name(decisive: Mapping[str, Any], method: str, seed: int) -> str:
     """Returns the name of a folder for a training; an evaluation with other settings takes up the same."""
     images = {**decisive["images"], "test": None, "ood": None}
-    return f"{method}-{seed}-{digest_of({**decisive, 'evaluate': None, 'images': images})}"
+    inputs = {
+        name: digest for name, digest in decisive["inputs"].items() if not name.startswith(("test set", "OOD set"))
+    }
+    return f"{method}-{seed}-{digest_of({**decisive, 'evaluate': None, 'images': images, 'inputs': inputs})}"
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:

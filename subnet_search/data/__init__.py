@@ -4,6 +4,7 @@ from subnet_search.data.array_dataset import UNLABELLED, ArrayDataset, check_lab
 from subnet_search.data.augment import Augmentation, augment
 from subnet_search.data.batches import batches, labels_of
 from subnet_search.data.corrupt import check_picture, corrupt
+from subnet_search.data.digest import digest
 from subnet_search.data.folder import load_image
 from subnet_search.data.sources import load_data
 from subnet_search.data.split import VALIDATION_FRACTION, split
@@ -19,6 +20,7 @@ __all__ = [
     "check_picture",
     "check_training",
     "corrupt",
+    "digest",
     "labels_of",
     "load_data",
     "load_image",

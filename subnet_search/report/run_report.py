@@ -34,7 +34,8 @@ def write(folder: RunFolder) -> Path:
     evidence = folder.evidence()
     if evidence is not None and evidence.metrics != digest_of(metrics):
         evidence = None
-    config = from_dict(RunConfig, metrics["ensemble"]["settings"], str(folder.metrics_file))
+    settings = {name: value for name, value in metrics["ensemble"]["settings"].items() if name != "inputs"}
+    config = from_dict(RunConfig, settings, str(folder.metrics_file))
     return write_page(_page(folder, config, metrics, masks, evidence), folder.report)
 
 

@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch.utils.data import Dataset
-
-from subnet_search.data import batches
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_json
 from subnet_search.masks import MaskSet
@@ -77,16 +74,6 @@ class Cache:
         depends = {"kind": kind, "version": _version(), "inputs": dict(self.inputs), **key}
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True, allow_nan=False).encode()).hexdigest()
         return self.folder / digest[:2] / digest
-
-
-def fingerprint(dataset: Dataset[Any]) -> str:
-    """Returns the SHA-256 of all images and labels of a dataset, in their order; each is read once."""
-    sha = hashlib.sha256()
-    for images, labels in batches(dataset, 512):
-        sha.update(f"{images.dtype} {tuple(images.shape)}".encode())
-        sha.update(images.cpu().contiguous().numpy().data)
-        sha.update(labels.cpu().contiguous().numpy().data)
-    return sha.hexdigest()
 
 
 def _remembered(read: Callable[[], T | None], compute: Callable[[], T], write: Callable[[T], None]) -> T:

@@ -13,9 +13,9 @@ from rich.progress import Progress
 from subnet_search.backbones import Backbone
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes
-from subnet_search.inputs import Splits, check_splits, open_backbone, open_splits
+from subnet_search.inputs import Splits, check_splits, open_backbone, open_splits, training_digests
 from subnet_search.pipeline import RunResult, run
-from subnet_search.run_folder import MASKS, RunFolder, fingerprints
+from subnet_search.run_folder import MASKS, RunFolder
 from subnet_search.settings import RunConfig, from_dict
 from subnet_search.tune.artifacts import ARTIFACTS
 from subnet_search.tune.config import TuneConfig
@@ -82,7 +82,8 @@ def pick(
     folder = RunFolder.check(config)
     backbone = backbone or open_backbone(config.network)
     opened = splits or open_splits(config.images, backbone.card)
-    prints = fingerprints(backbone, check_splits(opened, backbone.card))
+    check_splits(opened, backbone.card)
+    prints = training_digests(backbone, opened)
     known = found.user_attrs.get("inputs", {}).get("network", prints["network"])
     if known != prints["network"]:
         raise SubnetSearchError(

@@ -12,15 +12,14 @@ from rich.progress import Progress
 from torch import nn
 
 from subnet_search.backbones import Backbone
-from subnet_search.data import labels_of, load_data
+from subnet_search.data import digest, load_data
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate
 from subnet_search.groups import GroupGraph, find_groups
-from subnet_search.inputs import Splits, check_splits, example_of, open_backbone, open_splits
+from subnet_search.inputs import Splits, check_splits, example_of, network_digest, open_backbone, open_splits
 from subnet_search.processes import open_accelerator
-from subnet_search.run_folder import fingerprints
-from subnet_search.tune.cache import Cache, fingerprint
+from subnet_search.tune.cache import Cache
 from subnet_search.tune.config import TuneConfig
 from subnet_search.tune.space import Dimension, dimensions
 
@@ -51,8 +50,8 @@ class TuneSetup:
         images = {"train": self.splits.train, "validation": self.splits.validation}
         images |= {f"ood/{name}": found for name, found in self.splits.ood.items()}
         card = str(sorted(self.backbone.card.to_dict().items()))
-        network = fingerprints(self.backbone, labels_of(self.splits.validation))["network"]
-        return {"network": network, "card": card, **{name: fingerprint(found) for name, found in images.items()}}
+        found = {name: digest(dataset) for name, dataset in images.items()}
+        return {"network": network_digest(self.backbone.model), "card": card, **found}
 
     @cached_property
     def cache(self) -> Cache:

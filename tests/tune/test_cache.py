@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from subnet_search.data import ArrayDataset
 from subnet_search.masks import MaskSet
 from subnet_search.relevance import Relevance
-from subnet_search.tune.cache import Cache, fingerprint
+from subnet_search.tune.cache import Cache
 
 SIZE = 20_000
 
@@ -92,19 +91,3 @@ def test_processes_that_hammer_it_never_see_half_a_result(tmp_path) -> None:
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert not list(tmp_path.rglob(".*.tmp"))
     assert all(json.loads(path.read_text())["long"] for path in tmp_path.rglob("*.json"))
-
-
-def test_images_are_told_apart_by_every_pixel_and_label() -> None:
-    images = torch.arange(24, dtype=torch.uint8).view(3, 1, 2, 4)
-    one = ArrayDataset(images, torch.tensor([0, 1, 1]))
-    brighter = images.clone()
-    brighter[2, 0, 1, 3] += 1
-    others = [
-        ArrayDataset(brighter, one.labels),
-        ArrayDataset(images, torch.tensor([0, 1, 0])),
-        ArrayDataset(images.flip(0), one.labels.flip(0)),
-        ArrayDataset(images.view(3, 2, 1, 4), one.labels),
-        one.subset([0, 1]),
-    ]
-    assert fingerprint(ArrayDataset(images.clone(), one.labels.clone(), "elsewhere")) == fingerprint(one)
-    assert len({fingerprint(one), *map(fingerprint, others)}) == 6
