@@ -36,13 +36,26 @@ def load_image(path: str | Path, input_shape: Sequence[int], resize: bool = Fals
         )
     try:
         with Image.open(path) as image:
-            pixels = np.array(image.convert("L" if input_shape[0] == 1 else "RGB"))
+            pixels = np.array(_eight_bits(image, source).convert("L" if input_shape[0] == 1 else "RGB"))
+    except SubnetSearchError:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SubnetSearchError(
             f"{source}: cannot be read as an image ({error}); delete it or write it again"
         ) from error
     grid = torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
     return fit_images(grid[None], input_shape, source, resize)[0].contiguous()
+
+
+def _eight_bits(image: Image.Image, source: str) -> Image.Image:
+    """Scales 16-bit grey values to 0..255, of which Pillow's conversion would keep the lowest and clip the others."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise SubnetSearchError(
+            f"{source}: its values have 32 bits, of which nothing says what is black and white; expected 8 or 16 bits, or use npz:FILE"
+        )
+    return image
 
 
 def load_folder(

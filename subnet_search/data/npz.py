@@ -17,7 +17,7 @@ from subnet_search.data.fit import fit_images
 from subnet_search.errors import SubnetSearchError
 
 
-def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False) -> ArrayDataset:
+def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False, labelled: bool = True) -> ArrayDataset:
     """Reads an `.npz` file; nothing in it is executed.
 
     Args:
@@ -26,6 +26,7 @@ def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False)
         input_shape: Shape of one sample of the network, `(channels, height, width)` for images. An array whose last
             axis could be channels and whose first could be, too, is read as the one that fits.
         resize: Whether images of another size are resized.
+        labelled: False does not look at `y`, which may be of any form then.
 
     Returns:
         The dataset, images `[N, *input_shape]`.
@@ -35,7 +36,9 @@ def load_npz(path: str | Path, input_shape: Sequence[int], resize: bool = False)
             are not as described.
     """
     source = f"data {path}"
-    arrays, _ = read_archive(path, source, ("x", "y"), "write it with numpy.savez(file, x=images, y=labels)")
+    arrays, _ = read_archive(
+        path, source, ("x", "y") if labelled else ("x",), "write it with numpy.savez(file, x=images, y=labels)"
+    )
     if "x" not in arrays:
         raise SubnetSearchError(f"{source}: found the keys {sorted(arrays)}, expected x (images) and y (labels)")
     x, y = arrays["x"], arrays.get("y")

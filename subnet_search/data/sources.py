@@ -42,7 +42,7 @@ def load_data(spec: str, card: Card, *, resize: bool = False, labelled: bool = T
             dataset = load_digits(place or "train")
             dataset = replace(dataset, images=fit_images(dataset.images, card.input_shape, dataset.source, resize))
         case "npz":
-            dataset = load_npz(place, card.input_shape, resize)
+            dataset = load_npz(place, card.input_shape, resize, labelled)
         case "folder":
             dataset = load_folder(place, card.input_shape, card.classes, resize, labelled)
         case "photos" if not place:

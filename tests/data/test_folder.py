@@ -98,6 +98,20 @@ def test_damaged_image(tmp_path: Path, keep: int) -> None:
         load_image(path, (3, 16, 16))
 
 
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 65535, 257], [32768, 128, 129]], dtype=np.uint16)
+    for name in ("grey.png", "grey.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert load_image(tmp_path / name, (1, 2, 3)).tolist() == [[[0, 255, 1], [128, 0, 1]]]
+
+
+def test_values_without_a_white_are_refused(tmp_path: Path) -> None:
+    for values in (np.zeros((2, 3), dtype=np.int32), np.zeros((2, 3), dtype=np.float32)):
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        with pytest.raises(SubnetSearchError, match=r"^image \S*a\.tif: its values have 32 bits.*use npz:FILE"):
+            load_image(tmp_path / "a.tif", (1, 2, 3))
+
+
 def test_images_need_a_network_for_images(tmp_path: Path) -> None:
     with pytest.raises(
         SubnetSearchError, match=r"the network expects \(5,\), image files need \(1 or 3, height, width\)"
