@@ -1,4 +1,4 @@
-"""Which arithmetic a device does well.
+"""Which arithmetic a device does well, and when it is done.
 
 Devices, processes and data-parallel training are accelerate's. Its autocast is not used: it patches the forward
 method of a module for good, and its process-wide state allows one precision only.
@@ -32,3 +32,11 @@ def resolve(device: torch.device, precision: Precision) -> Literal["fp32", "bf16
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Returns the context in which forward passes run at that precision; weights stay in fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve(device, precision) == "bf16")
+
+
+def wait(device: torch.device) -> None:
+    """Waits for the kernels of an accelerator, of which otherwise only the launch would be timed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -20,6 +20,8 @@ LIBRARIES = (
     "accelerate",
     "torchmetrics",
     "safetensors",
+    "scikit-learn",
+    "pillow",
 )
 
 

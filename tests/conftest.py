@@ -6,10 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 import subnet_search
+
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 SLOWED = """
 import sys, time, torch

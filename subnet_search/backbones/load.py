@@ -109,7 +109,7 @@ def build_network(card: Card, seed: int = 0) -> nn.Module:
     """
     build = BUILT_IN[card.name] if card.name in BUILT_IN else _import(card.name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, for good
         try:
             model = build(**dict(card.arguments))
         except Exception as error:

@@ -110,7 +110,11 @@ def learned(
     whole = {name: torch.ones_like(mask) if name in made else mask for name, mask in start.masks.items()}
     ensemble.set_masks(replace(start, masks=whole))
     gated = GatedEnsemble(ensemble, made, search.seed, described)
-    yield gated
+    try:
+        yield gated
+    except BaseException:
+        ensemble.set_masks(start)
+        raise
     found = {name: mask.cpu() for name, mask in gated.kept().items()}
     notes = _notes(start, found, scores, search)
     ensemble.set_masks(MaskSet({**start.masks, **found}, "gates", search.seed, notes, start.depth))

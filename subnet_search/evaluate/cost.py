@@ -8,10 +8,9 @@ import time
 import torch
 from torch import Tensor, nn
 
-from subnet_search.device import Precision, autocast
+from subnet_search.device import Precision, autocast, wait
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.outputs import eval_mode
-from subnet_search.packed.timing import wait
 
 
 def unique_parameters(network: nn.Module) -> int:

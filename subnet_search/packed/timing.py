@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from subnet_search.device import wait
+
 ROUNDS = 30
 HOPELESS = 2.0
 """How far behind a form has to be in the first turn to be measured no more."""
@@ -75,11 +77,3 @@ def _pass(network: nn.Module, inputs: Tensor, pause: float) -> float:
     network(inputs)
     wait(inputs.device)
     return 1000.0 * (time.perf_counter() - start)
-
-
-def wait(device: torch.device) -> None:
-    """Waits for the kernels of an accelerator, of which otherwise only the launch would be timed."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

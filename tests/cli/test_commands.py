@@ -26,6 +26,8 @@ def test_help_names_the_commands(capsys) -> None:
         "report",
         "predict",
         "bench",
+        "tune",
+        "pick",
     ):
         assert f"• {command} " in text
 

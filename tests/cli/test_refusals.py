@@ -156,6 +156,7 @@ def test_the_smallest_budget_that_is_named_can_be_met(capsys, tiny) -> None:
     words = capsys.readouterr().err.split()
     smallest = words[words.index("cost") + 1]
     cli.main(["search", "--out", "run", *tiny, "--budget", smallest])
+    assert Path("run/masks.safetensors").exists()
 
 
 NETWORKS = """

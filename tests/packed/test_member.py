@@ -66,7 +66,7 @@ def test_a_padded_network_can_be_copied_and_stops_changing_numbers(make) -> None
     ensemble = make("padded")
     network = copy.deepcopy(member_network(ensemble, 2))
     assert_equal_to_member(network, ensemble, 2)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="channels"):
         network(torch.zeros(1, 5, 8, 8))  # the hooks end even where the forward pass fails
     assert torch.nn.functional.pad(torch.zeros(1, 4, 2, 2), (0, 0, 0, 0, 1, 1)).shape[1] == 6
     assert_equal_to_member(network, ensemble, 2)
