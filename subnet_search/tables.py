@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from subnet_search.data import source_name
 from subnet_search.evaluate.keys import OOD_AUROC
 from subnet_search.groups import GroupGraph
 
@@ -48,7 +49,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     Args:
         metrics: `{"dense": row, "ensemble": row}` as in `metrics.json`.
     """
-    title = escape(f"{metrics['dense']['backbone']} on {metrics['dense']['data']}")
+    title = escape(f"{metrics['dense']['backbone']} on {source_name(metrics['dense']['data'])}")
     table = Table(title=title, title_justify="left")
     table.add_column("figure")
     for column in ("dense", f"ensemble of {metrics['ensemble']['members']}"):
@@ -93,7 +94,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
         rows: Result rows of one comparison.
         missing: Method → why it has no row; it gets a line with the reason.
     """
-    title = escape(f"{rows[0]['backbone']} on {rows[0]['data']}") if rows else None
+    title = escape(f"{rows[0]['backbone']} on {source_name(rows[0]['data'])}") if rows else None
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # 80 columns are not much
     table.add_column("method", no_wrap=True)
     for title, *_ in _COLUMNS:

@@ -46,7 +46,7 @@ def test_equal_figures_are_not_bold_and_absent_ones_a_dash() -> None:
     assert "–" in line_of(text, "mask IoU")
     assert "ECE, temperature scaled" not in text
     assert "ensemble of 4" in text
-    assert "net on npz:[x].npz" in text  # the brackets are no markup
+    assert "net on [x]" in text  # the brackets are no markup
 
 
 def test_ood_sets_have_their_rows() -> None:
@@ -82,7 +82,7 @@ def test_methods_stand_below_each_other_with_their_spread() -> None:
         compared("mimo", "scratch", **{"cls/Acc": 0.5}),
     ]
     text = printed(comparison_table(rows, {}))
-    assert "net on npz:[x].npz" in text
+    assert "net on [x]" in text
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if "random" in line)
     assert lines[start].replace("│", " ").split() == ["random", "92.00", "0.200", "–", "–", "–", "2.00", "2"]

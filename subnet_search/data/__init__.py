@@ -6,7 +6,7 @@ from subnet_search.data.batches import batches, labels_of
 from subnet_search.data.corrupt import check_picture, corrupt
 from subnet_search.data.digest import digest
 from subnet_search.data.folder import load_image
-from subnet_search.data.sources import load_data
+from subnet_search.data.sources import load_data, source_name
 from subnet_search.data.split import VALIDATION_FRACTION, split
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "labels_of",
     "load_data",
     "load_image",
+    "source_name",
     "split",
 ]

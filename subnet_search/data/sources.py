@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -16,6 +17,18 @@ from subnet_search.data.npz import load_npz
 from subnet_search.errors import SubnetSearchError
 
 SOURCES = "digits, digits:train, digits:test, npz:FILE, folder:DIR, photos, noise"
+
+
+def source_name(spec: str) -> str:
+    """Returns what a figure calls a source: `cifar10-train` for `npz:/data/cifar10-train.npz`, other names as they are."""
+    kind, _, place = spec.partition(":")
+    match kind:
+        case "npz":
+            return Path(place).stem
+        case "folder":
+            return Path(place).resolve().name
+        case _:
+            return spec
 
 
 def load_data(spec: str, card: Card, *, resize: bool = False, labelled: bool = True) -> ArrayDataset:

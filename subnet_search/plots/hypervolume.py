@@ -73,7 +73,7 @@ def hypervolume(
         axes.set_xlim(0.5, most + 0.5)
         high = max([*levels.values(), *(max(course.volumes) for course in drawn)])
         axes.set_ylim(0, 1.06 * high if high > 0 else 1.0)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set_xlabel("finished trials, those that were stopped early too")
         axes.set_ylabel("hypervolume")
         axes.grid(visible=True, linewidth=0.6)

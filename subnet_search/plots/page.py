@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from subnet_search.data import source_name
 from subnet_search.plots.summary import Method, Rows, differing_settings
 
 WIDTH = 7.0
@@ -137,7 +138,7 @@ def legend_below(page: Figure, handles: list[Line2D], top: float) -> None:
 
 def titled(what: str, rows: Rows) -> str:
     """Returns a title with the network and the data."""
-    return f"{what}: {rows[0]['backbone']} on {rows[0]['data']}"
+    return f"{what}: {rows[0]['backbone']} on {source_name(rows[0]['data'])}"
 
 
 def caption(

@@ -25,7 +25,7 @@ def training_curve(losses: Sequence[float]) -> Figure:
         axes.plot(range(1, len(losses) + 1), losses, color=ENSEMBLE, linewidth=1.6, marker="o", markersize=3.5)
         axes.set_xlim(0.5, len(losses) + 0.5)
         axes.set_ylim(0 if min(losses) >= 0 else None, None)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.set_ylabel("training loss")
         quiet(axes)

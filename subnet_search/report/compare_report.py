@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from subnet_search.data import source_name
 from subnet_search.evaluate.keys import OOD_AUROC
 from subnet_search.plots import nll_cost, ood_cost, reliability, risk_coverage
 from subnet_search.plots.curves import Curves, curves_of, mean_risk, pooled_bins
@@ -37,7 +38,7 @@ def write(
         else ""
     )
     page = Page(
-        title=f"{first['backbone']} on {first['data']}: {len(methods)} methods compared",
+        title=f"{first['backbone']} on {source_name(first['data'])}: {len(methods)} methods compared",
         facts=[f"seeds {', '.join(map(str, sorted({row['seed'] for row in rows})))}", first["device"]],
         lead=lead,
         tiles=tiles,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from subnet_search.data import source_name
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import Answers
 from subnet_search.evidence import Evidence, digest_of
@@ -57,7 +58,7 @@ def _page(
         ensemble["device"],
     ]
     return Page(
-        title=f"{ensemble['backbone']} on {ensemble['data']}: dense network against ensemble",
+        title=f"{ensemble['backbone']} on {source_name(ensemble['data'])}: dense network against ensemble",
         facts=facts,
         lead=lead,
         tiles=tiles,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
+from subnet_search.data import source_name
 from subnet_search.plots.front import Axis, Mark, front
 from subnet_search.plots.hypervolume import Course, hypervolume
 from subnet_search.plots.page import WIDTH
@@ -94,4 +95,4 @@ def volume_figure(studies: Mapping[str, Points], width: float = WIDTH) -> Figure
 
 def _titled(what: str, points: Points) -> str:
     config = points.config
-    return f"{what}: {config['network']['backbone']} on {config['images']['data']}"
+    return f"{what}: {config['network']['backbone']} on {source_name(config['images']['data'])}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from subnet_search.data import source_name
 from subnet_search.plots.page import NARROW, WIDTH
 from subnet_search.provenance import library_versions
 from subnet_search.report import Drawing, StudyContent, TrialLine, write_study_report
@@ -38,7 +39,7 @@ def report_front(front: Front, config: TuneConfig) -> Path:
     ]
     kept = from_dict(TuneConfig, dict(points.config), f"study {points.study}")
     content = StudyContent(
-        title=f"{kept.network.backbone} on {kept.images.data}",
+        title=f"{kept.network.backbone} on {source_name(kept.images.data)}",
         lower=points.lower,
         labels={name: OBJECTIVES[name].short for name in points.lower},
         trials=trials,

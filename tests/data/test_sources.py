@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from subnet_search.backbones import Card
-from subnet_search.data import load_data, split
+from subnet_search.data import load_data, source_name, split
 from subnet_search.errors import SubnetSearchError
 
 DIGITS = Card("digits", (1, 8, 8), tuple("0123456789"))
@@ -105,3 +105,16 @@ def test_real_images_as_npz(shared_data: Path, tmp_path: Path, monkeypatch: pyte
     dataset = load_data(f"npz:{tmp_path / 'set.npz'}", card, resize=True, labelled=False)
     assert dataset.images.shape == (100, 3, 32, 32)
     assert dataset.images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("npz:/data/cifar10-train.npz", "cifar10-train"),
+        ("folder:a/b/", "b"),
+        ("digits", "digits"),
+        ("digits:test", "digits:test"),
+    ],
+)
+def test_figures_name_a_source_without_its_path(spec: str, name: str) -> None:
+    assert source_name(spec) == name
