@@ -26,6 +26,7 @@ from rich.progress import Progress
 
 import subnet_search
 from benchmarks import cifar, rows
+from benchmarks.markdown import markdown_table
 from subnet_search.data import ArrayDataset, load_data, split
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
@@ -214,7 +215,7 @@ def table() -> str:
             key = (row["backbone"], row["settings"]["on"], row["budget"], images * row["epochs"])
             cells[key][row["method"]].append(row["metrics"])
     titles = ("network", "on", "budget", "samples", "idea", *(title for title, *_ in FIGURES), "n")
-    lines = [_line(titles), _line(["---"] * len(titles))]
+    lines: list[list[str]] = []
     for key, ideas in sorted(cells.items()):
         backbone, on, budget, samples = key
         listed = sorted(ideas.items(), key=lambda item: sum(m["cls/NLL"] for m in item[1]) / len(item[1]))
@@ -222,12 +223,8 @@ def table() -> str:
             listed.append(("dense", [dense[(backbone, on)]]))
         for idea, found in listed:
             figures = [spread([m.get(name) for m in found], digits, scale) for _, name, scale, digits in FIGURES]
-            lines.append(_line([backbone, on, str(budget), f"{samples:,}", idea, *figures, str(len(found))]))
-    return "\n".join(lines)
-
-
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
+            lines.append([backbone, on, str(budget), f"{samples:,}", idea, *figures, str(len(found))])
+    return markdown_table(titles, lines)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from rich.progress import Progress
 from torch import nn
 
 from benchmarks import rows
+from benchmarks.markdown import markdown_table
 from benchmarks.resnet50 import ResNet50
 from subnet_search.backbones import Card
 from subnet_search.backbones.resnet import resnet20
@@ -164,23 +165,23 @@ def table() -> str:
                 row["device"].partition(",")[0],
             )
             cells[key][row["form"]] = row
-    lines = [_line(("network", "masks", "dtype", "threads", "batch", "dense ms", *forms, "device"))]
-    lines.append(_line(["---"] * (7 + len(forms))))
+    titles = ("network", "masks", "dtype", "threads", "batch", "dense ms", *forms, "device")
+    lines: list[list[str]] = []
     for (*key, device), found in sorted(cells.items()):
         dense = f"{found['dense']['median_ms']:.3g}" if "dense" in found else "–"
-        lines.append(_line([*map(str, key), dense, *(_ratio(found.get(form)) for form in forms), device]))
-    return "\n".join(lines)
+        lines.append([*map(str, key), dense, *(_ratio(found.get(form)) for form in forms), device])
+    return markdown_table(titles, lines)
 
 
 def packing_table() -> str:
     """Time and memory of packing."""
-    lines = [_line(("network", "members", "image", "seconds", "peak GB", "difference", "form"))]
-    lines.append(_line(["---"] * 7))
+    titles = ("network", "members", "image", "seconds", "peak GB", "difference", "form")
+    lines: list[list[str]] = []
     for row in rows.read("latency"):
         if row["form"] == "packing":
             figures = (f"{row['seconds']:.1f}", f"{row['peak_mb'] / 1024:.2f}", f"{row['difference']:.1e}")
-            lines.append(_line((row["network"], str(row["members"]), str(row["image"]), *figures, row["variant"])))
-    return "\n".join(lines)
+            lines.append([row["network"], str(row["members"]), str(row["image"]), *figures, row["variant"]])
+    return markdown_table(titles, lines)
 
 
 def _ratio(row: Mapping[str, Any] | None) -> str:
@@ -188,10 +189,6 @@ def _ratio(row: Mapping[str, Any] | None) -> str:
         return "–"
     same = f"{row['ratio_to_dense']:.2f}"
     return same if row["runtime"] == "pytorch" else f"{same} ({row['ratio_to_pytorch']:.2f})"
-
-
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _done(name: str, kind: Masks, threads: int, grid: Grid) -> bool:

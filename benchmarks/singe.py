@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from benchmarks import cifar, rows
+from benchmarks.markdown import markdown_table
 from benchmarks.tp_importance import IMPORTANCES, score_by_torch_pruning
 from subnet_search.baselines import BaselineConfig, Setup, System, train
 from subnet_search.baselines.singe import pruned, singe
@@ -231,7 +232,7 @@ def table() -> str:
         key = (row["backbone"], asked["speedup"], 0 if dense else row["epochs"], 0 if dense else asked["rounds"])
         cells[(*key, row["method"].removeprefix("singe+"))].append(row["metrics"])
     titles = ("network", "speed-up", "epochs", "rounds", "criterion", "Acc %", "NLL", "measured speed-up", "n")
-    lines = [_line(titles), _line(["---"] * len(titles))]
+    lines: list[list[str]] = []
     for (backbone, speedup, epochs, rounds, criterion), found in sorted(cells.items()):
         figures = [
             spread([m["cls/Acc"] for m in found], 2, 100),
@@ -239,20 +240,14 @@ def table() -> str:
             f"{1 / found[0]['cplx/MACsRatio']:.2f}",  # the same widths for all
         ]
         asked = [f"{speedup:g}", str(epochs or "–"), str(rounds or "–")]
-        lines.append(_line([backbone, *asked, criterion, *figures, str(len(found))]))
-    return "\n".join(lines)
+        lines.append([backbone, *asked, criterion, *figures, str(len(found))])
+    return markdown_table(titles, lines)
 
 
 def published() -> str:
     """What others report, measured by them with their training of the base and longer fine-tuning."""
     titles = ("method", "speed-up", "base %", "pruned %")
-    lines = [_line(titles), _line(["---"] * len(titles))]
-    lines += [_line([method, *(f"{value:.2f}" for value in figures)]) for method, *figures in PUBLISHED]
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return markdown_table(titles, [[method, *(f"{value:.2f}" for value in figures)] for method, *figures in PUBLISHED])
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import lab, latency, rows, singe, tune, tune_speed
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
+from benchmarks.markdown import markdown_table
 from subnet_search.compare import settings_digest
 from subnet_search.files import write_text
 from subnet_search.plots import draw_comparison
@@ -62,14 +63,15 @@ def main_job() -> str:
     cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows.read("main_job"):
         cells[(row["backbone"], row["budget"] or 0.0, row["epochs"] or 0, row["method"])].append(row["metrics"])
-    lines = _header(["network", "budget", "epochs", "masks", *(title for title, *_ in FIGURES), "n"])
+    titles = ["network", "budget", "epochs", "masks", *(title for title, *_ in FIGURES), "n"]
+    lines: list[list[str]] = []
     for (backbone, budget, epochs, method), metrics in sorted(cells.items(), key=lambda item: item[0]):
         if method == "dense":
             metrics = metrics[:1]  # the same network for every seed
         figures = [spread([m[key] for m in metrics], digits, scale) for _, key, scale, digits in FIGURES]
         asked = ["–", "–"] if method == "dense" else [str(budget), str(epochs)]
-        lines.append(_line([backbone, *asked, method, *figures, str(len(metrics))]))
-    return "\n".join(lines)
+        lines.append([backbone, *asked, method, *figures, str(len(metrics))])
+    return markdown_table(titles, lines)
 
 
 def relevance() -> str:
@@ -81,7 +83,8 @@ def relevance() -> str:
         loss = "labels" if config["labels"] else "dense network"
         power = f"{config['power']:g}" if config["criterion"] == "ig" else "–"
         cells[(config["criterion"], path, power, loss)].append(row)
-    lines = _header(["criterion", "path", "p", "loss", "Acc %", "NLL", "seconds", "completeness", "per image", "n"])
+    titles = ["criterion", "path", "p", "loss", "Acc %", "NLL", "seconds", "completeness", "per image", "n"]
+    lines: list[list[str]] = []
     ordered = sorted(cells.items(), key=lambda item: statistics.mean(row["test"]["Acc"] for row in item[1]))
     for key, found in ordered:
         figures = [
@@ -91,17 +94,18 @@ def relevance() -> str:
             spread([row["completeness"] for row in found], 4, 1),
             spread([row["completeness_image"] for row in found], 3, 1),
         ]
-        lines.append(_line([*key, *figures, str(len(found))]))
-    return "\n".join(lines)
+        lines.append([*key, *figures, str(len(found))])
+    return markdown_table(titles, lines)
 
 
 def throughput() -> str:
     """Fine-tuning and relevance against bare loops over the same work."""
-    lines = _header(["what", "ours", "bare loop", "unit", "ours / bare", "device"])
+    titles = ["what", "ours", "bare loop", "unit", "ours / bare", "device"]
+    lines: list[list[str]] = []
     for row in rows.read("throughput"):
         figures = [f"{row['ours']:.1f}", f"{row['bare']:.1f}", row["unit"], f"{row['ours'] / row['bare']:.2f}"]
-        lines.append(_line([row["what"], *figures, row["device"]]))
-    return "\n".join(lines)
+        lines.append([row["what"], *figures, row["device"]])
+    return markdown_table(titles, lines)
 
 
 def compare() -> str:
@@ -110,7 +114,8 @@ def compare() -> str:
     for row in rows.read("compare"):
         start = row["settings"]["origin"]
         cells[(row["backbone"], start, row["epochs"] or 0, row["budget"] or 0.0, row["method"])].append(row)
-    lines = _header(["network", "start", "epochs", "method", *(title for title, *_ in COMPARED), "samples", "n"])
+    titles = ["network", "start", "epochs", "method", *(title for title, *_ in COMPARED), "samples", "n"]
+    lines: list[list[str]] = []
     best = sorted(
         cells.items(), key=lambda item: (item[0][:3], statistics.mean(r["metrics"]["cls/NLL"] for r in item[1]))
     )
@@ -119,19 +124,22 @@ def compare() -> str:
             spread([mean_of(r["metrics"], key) for r in found], digits, scale) for _, key, scale, digits in COMPARED
         ]
         seen = "–" if found[0]["samples_seen"] is None else f"{found[0]['samples_seen'] / 1000:.0f} k"
-        lines.append(_line([backbone, start, str(epochs or "–"), method, *figures, seen, str(len(found))]))
+        lines.append([backbone, start, str(epochs or "–"), method, *figures, seen, str(len(found))])
     seeds = {method: len(found) for (*_, method), found in cells.items()}
     short = [
         f"{method} ({seeds.get(method, 0)})"
         for method in (*FROM_BACKBONE, *FROM_SCRATCH)
         if seeds.get(method, 0) < _wanted(method)
     ]
-    return "\n".join([*lines, "", f"Missing, with the seeds there are of 3: {', '.join(short) or 'nothing'}."])
+    return "\n".join(
+        [markdown_table(titles, lines), "", f"Missing, with the seeds there are of 3: {', '.join(short) or 'nothing'}."]
+    )
 
 
 def choice() -> str:
     """What settings of single systems come to on the validation images."""
-    lines = _header(["method", "dropout", "depth_drop", "input repetition", "epochs", "Acc %", "NLL", "ECE", "n"])
+    titles = ["method", "dropout", "depth_drop", "input repetition", "epochs", "Acc %", "NLL", "ECE", "n"]
+    lines: list[list[str]] = []
     cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows.read("compare_choice"):
         own = row["settings"]["baselines"]
@@ -141,8 +149,8 @@ def choice() -> str:
             spread([row["metrics"][name] for row in found], digits, scale)
             for name, digits, scale in (("cls/Acc", 2, 100), ("cls/NLL", 3, 1), ("cal/ECE", 3, 1))
         ]
-        lines.append(_line([*map(str, key), *figures, str(len(found))]))
-    return "\n".join(lines)
+        lines.append([*map(str, key), *figures, str(len(found))])
+    return markdown_table(titles, lines)
 
 
 def _wanted(method: str) -> int:
@@ -172,14 +180,6 @@ def rendered(text: str) -> str:
         made = f"<!-- table: {name} -->\n{table()}\n<!-- end -->"
         text = re.sub(rf"<!-- table: {name} -->.*?<!-- end -->", lambda _, made=made: made, text, flags=re.DOTALL)
     return text
-
-
-def _header(titles: Sequence[str]) -> list[str]:
-    return [_line(titles), _line(["---"] * len(titles))]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def draw() -> None:

@@ -27,6 +27,7 @@ from rich.progress import Progress
 import subnet_search
 from benchmarks import cifar, rows, tune_speed
 from benchmarks.main_job import OOD
+from benchmarks.markdown import markdown_table
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.files import write_bytes
 from subnet_search.finetune import FinetuneConfig
@@ -210,10 +211,9 @@ def _public(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def table() -> str:
     """The studies: how many trials, what their front is worth, and whether it beats what a person would set."""
-    lines = [
-        "| study | trials | in full | on the front | hypervolume | given | NLL | err. corr. | MACs | beaten by | NLL | err. corr. | MACs |",
-        "|" + " --- |" * 13,
-    ]
+    figures = ("NLL", "err. corr.", "MACs")
+    titles = ("study", "trials", "in full", "on the front", "hypervolume", "given", *figures, "beaten by", *figures)
+    lines: list[list[str]] = []
     known = studies()
     for name, points in known.items():
         reference = reference_of(_first(known, name))
@@ -223,15 +223,15 @@ def table() -> str:
         for given in (point for point in points.full if point.role != "search"):
             best = closest_to_all(points, given)
             other = f"trial {best.number}, of {len(beating(points, given))}" if best else "nothing"
-            cells = [*about, given.role, *_values(given), other, *(_values(best) if best else ["–"] * 3)]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append([*about, given.role, *_values(given), other, *(_values(best) if best else ["–"] * 3)])
             about = [""] * 5
-    return "\n".join(lines)
+    return markdown_table(titles, lines)
 
 
 def confirm_table() -> str:
     """The default and what beats it, on test images: mean ± standard deviation over seeds that chose nothing."""
-    lines = ["| study | trial | Acc % | NLL | ECE | err. corr. | MACs | n |", "|" + " --- |" * 8]
+    titles = ("study", "trial", "Acc %", "NLL", "ECE", "err. corr.", "MACs", "n")
+    lines: list[list[str]] = []
     cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows.read("tune_confirm"):
         label = "default" if row["role"] == "default" else f"trial {row['trial']}"
@@ -247,8 +247,8 @@ def confirm_table() -> str:
                 ("cplx/MACsRatio", 2, 1),
             )
         ]
-        lines.append("| " + " | ".join([name, label, *figures, str(len(found))]) + " |")
-    return "\n".join(lines)
+        lines.append([name, label, *figures, str(len(found))])
+    return markdown_table(titles, lines)
 
 
 def draw() -> None:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import rows
+from benchmarks.markdown import markdown_table
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.provenance import current_commit, device_name, library_versions
 from subnet_search.settings import DataConfig
@@ -86,12 +87,9 @@ def overhead(trials: Sequence[optuna.trial.FrozenTrial]) -> float:
 
 def table() -> str:
     """Speed-up and overhead."""
+    titles = ("trials", "1 worker, s", "2 workers, s", "speed-up", "overhead of tuning", "load before", "device")
     lines = [
-        "| trials | 1 worker, s | 2 workers, s | speed-up | overhead of tuning | load before | device |",
-        "|" + " --- |" * 7,
-    ]
-    for row in rows.read("tune_speed"):
-        cells = [
+        [
             str(row["trials"]),
             *(f"{statistics.median(row['seconds'][workers]):.0f}" for workers in ("1", "2")),
             f"{row['speedup']:.2f}",
@@ -99,8 +97,9 @@ def table() -> str:
             f"{row['load_before']:.1f}",
             f"{row['device'].partition(',')[0]}, {row['cores']} cores",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        for row in rows.read("tune_speed")
+    ]
+    return markdown_table(titles, lines)
 
 
 def _timed(

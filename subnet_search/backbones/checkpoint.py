@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts put the weights beside the epoch and the optimiser."""
@@ -109,7 +109,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path, device="cpu")
     except (SafetensorError, OSError, ValueError) as error:
         raise SubnetSearchError(
-            f"weights {path}: truncated or not a safetensors file ({_first_line(error)}); fetch or export it again"
+            f"weights {path}: truncated or not a safetensors file ({first_line(error)[:160]}); fetch or export it again"
         ) from error
 
 
@@ -143,13 +143,9 @@ def _imports(path: Path) -> bool:
 
 def _damaged(path: Path, error: Exception) -> SubnetSearchError:
     return SubnetSearchError(
-        f"weights {path}: truncated or not a PyTorch checkpoint ({type(error).__name__}: {_first_line(error)}); "
+        f"weights {path}: truncated or not a PyTorch checkpoint ({type(error).__name__}: {first_line(error)[:160]}); "
         "fetch or save it again, and give safetensors files the ending .safetensors"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:160]
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:

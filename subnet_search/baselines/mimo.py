@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from subnet_search.backbones import Backbone, Card
 from subnet_search.ensemble import Predictor
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate.outputs import eval_mode
 from subnet_search.groups import GroupGraph, find_groups
 
 

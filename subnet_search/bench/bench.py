@@ -20,10 +20,9 @@ from subnet_search.bench.memory import peak_memory
 from subnet_search.bench.torch_forms import Dtype
 from subnet_search.bench.variant import Variant
 from subnet_search.ensemble import SubnetEnsemble
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.files import write_json
 from subnet_search.masks import MaskSet
-from subnet_search.packed.program import first_line
 from subnet_search.packed.timing import interleaved_ms, quartiles
 from subnet_search.provenance import current_commit, device_name, library_versions
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from subnet_search.backbones import Card
 from subnet_search.data.array_dataset import check_images
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.uncertainty import Uncertainty, decompose
 from subnet_search.errors import SubnetSearchError
 
@@ -74,14 +75,9 @@ class Predictor(nn.Module, ABC):
         if len(images) == 0:
             raise SubnetSearchError("predict: got no images, expected at least one")
         check_images(images, "predict")
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with eval_mode(self):
             device = next(self.parameters()).device
             logits = self(self.card.prepare(images.to(device)))
-        finally:
-            for module, training in modes:
-                module.training = training
         return decompose(logits.float().softmax(dim=-1))
 
     def _rows(self, x: Tensor, repeat: bool) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.ensemble.gather import Gather
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
 from subnet_search.ensemble.thin_member import ThinMember, ThinNorm, thin_member
@@ -211,19 +212,13 @@ def _compared(thin: ThinEnsemble) -> list[nn.Parameter]:
         The parameters that only the masked network reads, those of what no member keeps.
     """
     ensemble = thin.ensemble
-    modes = [(module, module.training) for module in thin.modules()]
     trained = [parameter for parameter in ensemble.parameters() if parameter.requires_grad]
     like = next(ensemble.parameters())
     shape = (2 * ensemble.members, *ensemble.graph.example_shape)
     rows = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
-    try:
-        thin.eval()
-        with torch.inference_mode(False), torch.enable_grad():
-            expected, got = ensemble(rows, repeat=False), thin(rows, repeat=False)
-            read = [torch.autograd.grad(logits.sum(), trained, allow_unused=True) for logits in (expected, got)]
-    finally:
-        for module, training in modes:
-            module.training = training
+    with eval_mode(thin), torch.inference_mode(False), torch.enable_grad():
+        expected, got = ensemble(rows, repeat=False), thin(rows, repeat=False)
+        read = [torch.autograd.grad(logits.sum(), trained, allow_unused=True) for logits in (expected, got)]
         thin.follow()
     difference = float((got - expected).detach().abs().max() / expected.detach().abs().max())
     if not difference <= AGREEMENT:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from subnet_search.device import Precision, autocast, wait
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate.outputs import eval_mode
 
 
 def unique_parameters(network: nn.Module) -> int:

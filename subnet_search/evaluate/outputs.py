@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch.utils.data import Dataset
 from subnet_search.backbones.card import Card
 from subnet_search.data.batches import batches, length
 from subnet_search.device import Precision, autocast
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.errors import SubnetSearchError
 
 
@@ -103,18 +102,6 @@ def predict_dataset(
             "weights are damaged or the training diverged (lower its learning rate), or fp32 is needed here"
         )
     return Outputs(torch.cat(found, dim=1), torch.cat(labels))
-
-
-@contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Puts every module into eval mode, and back into its own mode afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def device_of(network: nn.Module) -> torch.device:

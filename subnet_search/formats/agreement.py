@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from subnet_search.backbones import Card
 from subnet_search.ensemble import Predictor, Uncertainty
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.uncertainty import decompose
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate.outputs import device_of, eval_mode
+from subnet_search.evaluate.outputs import device_of
 from subnet_search.formats.deployable import OUTPUTS, Deployable
 
 TOLERANCE = 1e-4

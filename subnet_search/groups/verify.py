@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from subnet_search.errors import first_line
 from subnet_search.groups.channel_group import ChannelGroup, GroupGraph
 from subnet_search.groups.slicing import slice_network
 
@@ -158,7 +159,7 @@ class Verifier:
                         expected = self.twin(self.input)
                     got = slice_network(self.twin, self.graph, kept)(self.input)
             except Exception as error:  # whatever a user's forward raises when its layers shrink is a reason to stop
-                return f"the network does not run without some of its channels ({_first_line(error)})"
+                return f"the network does not run without some of its channels ({first_line(error)})"
             if got.shape != expected.shape:
                 return f"cutting it changes the shape of the logits to {tuple(got.shape)}"
             error_size = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
@@ -189,7 +190,3 @@ class Verifier:
         if width > 1:
             kept[order[1]] = False
         return kept
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,13 +13,13 @@ from torch import Tensor, fx, nn
 
 from subnet_search.device import Precision, resolve
 from subnet_search.ensemble import SubnetEnsemble
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.groups import macs
 from subnet_search.packed.folding import work_in_place
 from subnet_search.packed.grouped import group_members
 from subnet_search.packed.member import norm_ranks, slice_member
 from subnet_search.packed.packed_ensemble import Form, PackedEnsemble, PackingReport, Shape
-from subnet_search.packed.program import Program, first_line, operator
+from subnet_search.packed.program import Program, operator
 from subnet_search.packed.sliced import join_members, shared_stem
 from subnet_search.packed.timing import interleaved_ms, medians
 from subnet_search.packed.trace_members import trace_members

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.groups import SlicedNetwork
 
 aten = torch.ops.aten
@@ -159,8 +159,3 @@ def _out_of_place(target: Any) -> Callable[..., Any]:
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(int(n) for n in value.shape[1:]) if isinstance(value, Tensor) else None
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

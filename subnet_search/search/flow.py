@@ -12,7 +12,7 @@ from subnet_search.search.overlap import Mask, Scores, objective
 from subnet_search.search.pattern_dual import solve_dual
 from subnet_search.search.pattern_milp import solve_milp
 from subnet_search.search.patterns import make_patterns
-from subnet_search.search.swaps import Assignment, round_patterns
+from subnet_search.search.rounding import Assignment, round_patterns
 from subnet_search.search.transport import transport
 from subnet_search.search.uniform_bound import uniform_bound
 

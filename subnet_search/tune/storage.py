@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.tune.config import TuneConfig
 
 log = logging.getLogger("subnet_search")
@@ -76,7 +76,7 @@ def explained(config: TuneConfig) -> Iterator[None]:
 def reason_of(problem: BaseException) -> str:
     """Returns why a database did not answer, in one line; Optuna's own words guess at something else."""
     cause = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
-    return str(cause or problem).splitlines()[0]
+    return first_line(cause or problem)
 
 
 def shown(config: TuneConfig) -> str:

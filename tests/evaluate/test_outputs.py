@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from subnet_search.backbones.card import Card
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate.outputs import Outputs, eval_mode, predict_dataset
+from subnet_search.evaluate.outputs import Outputs, predict_dataset
 
 CARD = Card("toy", (1, 2, 2), ("a", "b", "c"), mean=(0.5,), std=(0.25,))
 
