@@ -12,7 +12,6 @@ was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,7 +152,7 @@ def main(grid: Grid) -> None:
                     result = job(until="evaluate")
                 for name, row in result.metrics.items():
                     if name == "ensemble" or not _done(grid, "dense", config):
-                        plain = json.loads(json.dumps(row).replace(str(RUNS) + "/", ""))
+                        plain = rows.without_paths(row, RUNS)
                         label = idea if name == "ensemble" else "dense"
                         rows.append(
                             "lab", {**plain, "method": label, "settings": {**plain["settings"], "on": _on(grid)}}

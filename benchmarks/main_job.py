@@ -104,13 +104,7 @@ def _key(grid: Grid, method: str) -> str:
 
 def _public(row: dict[str, object], method: str, seed: int) -> dict[str, object]:
     """The row under its method key, without the paths of this machine."""
-    text = (
-        json.dumps(row)
-        .replace(str(cifar.CACHE) + "/", "")
-        .replace(str(cifar.folder()) + "/", "")
-        .replace(str(RUNS) + "/", "")
-    )
-    return {**json.loads(text), "method": method, "seed": seed}
+    return {**rows.without_paths(row, cifar.CACHE, cifar.folder(), RUNS), "method": method, "seed": seed}
 
 
 def _done(grid: Grid, method: str, budget: float | None, seed: int) -> bool:

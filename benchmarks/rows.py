@@ -19,6 +19,14 @@ def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line]
 
 
+def without_paths(content: Any, *folders: Path) -> Any:
+    """Returns JSON values without the folders of this machine, longer ones first where one holds another."""
+    text = json.dumps(content)
+    for folder in sorted(folders, key=lambda folder: -len(str(folder))):
+        text = text.replace(f"{folder}/", "")
+    return json.loads(text)
+
+
 def append(name: str, row: dict[str, Any]) -> None:
     """Adds a row to `results/NAME.jsonl`; it reaches the disk before the function returns."""
     append_line(RESULTS / f"{name}.jsonl", json.dumps(row, allow_nan=False))

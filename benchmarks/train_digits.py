@@ -13,12 +13,12 @@ Measured with the defaults (seed 0, PyTorch 2.13 CPU, one core): 42,938 paramete
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import safetensors.torch
 import torch
+import tyro
 from torch.nn import functional as F
 
 from subnet_search.backbones import Backbone, load_backbone
@@ -53,27 +53,28 @@ def figures(backbone: Backbone, dataset: ArrayDataset) -> str:
     return f"accuracy {accuracy:.4f}, NLL {F.cross_entropy(logits, dataset.labels):.4f} ({len(dataset)} images)"
 
 
-def main() -> None:
-    """Trains, prints the figures, writes the weights."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ASSET)
-    options = parser.parse_args()
+def main(epochs: int = 40, seed: int = 0, out: Path = ASSET) -> None:
+    """Trains, prints the figures, writes the weights.
+
+    Args:
+        epochs: Passes over the training images.
+        seed: Of the initial weights and the order of the images.
+        out: Where the weights go.
+    """
     torch.set_num_threads(1)
-    backbone = load_backbone("digits", weights="random", seed=options.seed)
+    backbone = load_backbone("digits", weights="random", seed=seed)
     training, validation = split(load_data("digits:train", backbone.card))
     start = time.perf_counter()
-    train(backbone, training, options.epochs, options.seed)
+    train(backbone, training, epochs, seed)
     seconds = time.perf_counter() - start
     parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
-    print(f"{parameters} parameters, {options.epochs} epochs in {seconds:.1f} s")
+    print(f"{parameters} parameters, {epochs} epochs in {seconds:.1f} s")
     test = load_data("digits:test", backbone.card)
     for name, part in (("train", training), ("validation", validation), ("test", test)):
         print(f"{name}: {figures(backbone, part)}")
-    write_bytes(options.out, safetensors.torch.save(backbone.model.state_dict()))
-    print(f"wrote {options.out}")
+    write_bytes(out, safetensors.torch.save(backbone.model.state_dict()))
+    print(f"wrote {out}")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -11,7 +11,6 @@ common to `results/tune_studies.jsonl`; `python -m benchmarks.tables` makes tabl
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -202,10 +201,8 @@ def confirm(grid: Grid, config: TuneConfig, console: Console) -> None:
 
 def _public(content: Mapping[str, Any]) -> dict[str, Any]:
     """Without the paths of this machine."""
-    text = json.dumps(dict(content)).replace(f"{RUNS}/", "").replace(f"{cifar.CACHE}/", "")
-    if data := os.environ.get("SUBNET_SEARCH_DATA"):
-        text = text.replace(f"{Path(data)}/", "")
-    plain: dict[str, Any] = json.loads(text)
+    data = os.environ.get("SUBNET_SEARCH_DATA")
+    plain: dict[str, Any] = rows.without_paths(dict(content), RUNS, cifar.CACHE, *([Path(data)] if data else []))
     return plain
 
 

@@ -1,7 +1,7 @@
 """Every system of the comparison, as a predictor and its training."""
 
-from subnet_search.baselines.methods import CONTROLS, SYSTEMS, build, check
+from subnet_search.baselines.methods import CONTROL_MASKS, SYSTEMS, build, check
 from subnet_search.baselines.system import BaselineConfig, Setup, System
 from subnet_search.baselines.training import train
 
-__all__ = ["CONTROLS", "SYSTEMS", "BaselineConfig", "Setup", "System", "build", "check", "train"]
+__all__ = ["CONTROL_MASKS", "SYSTEMS", "BaselineConfig", "Setup", "System", "build", "check", "train"]

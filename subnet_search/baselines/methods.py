@@ -32,7 +32,7 @@ SYSTEMS: Mapping[str, Callable[[Setup], System]] = {
 }
 """Systems that are no masked ensembles; each stands alone."""
 
-CONTROLS: Mapping[str, Algorithm] = {
+CONTROL_MASKS: Mapping[str, Algorithm] = {
     "masksembles": "masksembles",
     "antirandom": "antirandom",
     "random": "random",
@@ -46,7 +46,7 @@ def build(method: str, setup: Setup) -> System:
     """Builds the untrained system of a method.
 
     Args:
-        method: A key of `SYSTEMS`; a key of `CONTROLS`, or `search` for the search of the settings, or
+        method: A key of `SYSTEMS`; a key of `CONTROL_MASKS`, or `search` for the search of the settings, or
             `search+ALGORITHM`; the last three may be followed by `+PART` for some of `PARTS`.
         setup: What it is made from.
 
@@ -58,8 +58,8 @@ def build(method: str, setup: Setup) -> System:
         return SYSTEMS[method](setup)
     base, *rest = method.split("+")
     config = setup.run.search
-    if base in CONTROLS:
-        config = replace(config, algorithm=CONTROLS[base], candidates=8)
+    if base in CONTROL_MASKS:
+        config = replace(config, algorithm=CONTROL_MASKS[base], candidates=8)
     elif rest and rest[0] in ALGORITHMS:
         config = replace(config, algorithm=cast(Algorithm, rest.pop(0)))
     return composed(setup, config, rest)
@@ -79,9 +79,9 @@ def check(method: str) -> None:
     base, *parts = method.split("+")
     if base == "search" and parts and parts[0] in ALGORITHMS:
         parts = parts[1:]
-    if (base == "search" or base in CONTROLS) and set(parts) <= set(PARTS) and len(set(parts)) == len(parts):
+    if (base == "search" or base in CONTROL_MASKS) and set(parts) <= set(PARTS) and len(set(parts)) == len(parts):
         return
     raise SubnetSearchError(
-        f"method {method!r}: expected one of {', '.join(SYSTEMS)}; or one of {', '.join(CONTROLS)}, search, "
+        f"method {method!r}: expected one of {', '.join(SYSTEMS)}; or one of {', '.join(CONTROL_MASKS)}, search, "
         f"search+ALGORITHM ({', '.join(ALGORITHMS)}), which may be followed by +PART ({', '.join(PARTS)})"
     )

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from subnet_search.baselines import CONTROLS, SYSTEMS, build
+from subnet_search.baselines import CONTROL_MASKS, SYSTEMS, build
 from subnet_search.baselines.mimo import Mimo, widened
 from subnet_search.ensemble import Predictor, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
@@ -23,8 +23,8 @@ COMBINED = (
     "random+repeat",
     "random+mimo+depth_masks+stochastic_depth+bagging",
 )  # fmt: skip
-METHODS = (*SYSTEMS, *CONTROLS, *COMBINED)
-MASKED = ("singe", "depth_masks", *CONTROLS, *COMBINED)
+METHODS = (*SYSTEMS, *CONTROL_MASKS, *COMBINED)
+MASKED = ("singe", "depth_masks", *CONTROL_MASKS, *COMBINED)
 TRAINED = [method for method in METHODS if method != "msp"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from subnet_search.baselines import CONTROLS, SYSTEMS, check
+from subnet_search.baselines import CONTROL_MASKS, SYSTEMS, check
 from subnet_search.baselines.composed import PARTS
 from subnet_search.errors import SubnetSearchError
 from subnet_search.search import ALGORITHMS
@@ -12,7 +12,7 @@ from subnet_search.search import ALGORITHMS
     "method",
     [
         *SYSTEMS,
-        *CONTROLS,
+        *CONTROL_MASKS,
         "search",
         *(f"search+{algorithm}" for algorithm in ALGORITHMS),
         *(f"masksembles+{part}" for part in PARTS),
@@ -46,5 +46,5 @@ def test_what_there_is_not_is_refused_with_the_list(method) -> None:
         check(method)
     words = str(refused.value)
     assert words.startswith(f"method {method!r}: expected one of msp, mc_dropout")
-    for name in (*SYSTEMS, *CONTROLS, *ALGORITHMS, *PARTS):
+    for name in (*SYSTEMS, *CONTROL_MASKS, *ALGORITHMS, *PARTS):
         assert name in words

@@ -1,11 +1,11 @@
 import pytest
 
-from subnet_search.baselines import CONTROLS, SYSTEMS
+from subnet_search.baselines import CONTROL_MASKS, SYSTEMS
 from subnet_search.plots.families import BUILT_IN, INDEPENDENT, OTHER, SAMPLED, SEARCHED, SINGLE, UNSEARCHED, family_of
 from subnet_search.search import ALGORITHMS
 
 
-@pytest.mark.parametrize("method", [*SYSTEMS, *CONTROLS, "search", *(f"search+{name}" for name in ALGORITHMS)])
+@pytest.mark.parametrize("method", [*SYSTEMS, *CONTROL_MASKS, "search", *(f"search+{name}" for name in ALGORITHMS)])
 def test_every_method_has_a_family(method: str) -> None:
     assert family_of(method) != OTHER
     assert family_of(f"{method}+mimo") == family_of(method)
