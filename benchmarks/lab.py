@@ -31,12 +31,11 @@ from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
 from subnet_search.pipeline import RunResult
-from subnet_search.search import BudgetConfig, shuffled
+from subnet_search.search import CONTROLS, BudgetConfig, shuffled
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 from subnet_search.tables import spread
 
 RUNS = Path(__file__).parent / "runs" / "lab"
-CONTROLS = ("random", "masksembles", "best-of-n", "antirandom", "magnitude")
 SEARCHES = ("flow", "draft", "core", "pairs", "progressive", "gates")
 TRUNKS = {f"trunk-{share}": {"ensemble.trunk": share / 100} for share in (18, 36, 52, 68, 84)}
 
