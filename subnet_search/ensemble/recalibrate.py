@@ -21,8 +21,9 @@ def recalibrate(
     batch_size: int = 256,
     seed: int = 0,
     precision: Precision = "auto",
+    thin: bool | None = None,
 ) -> None:
-    """Replaces the running statistics of all normalisation layers by their mean over fresh batches.
+    """Replaces the running statistics of the normalisation layers by their mean over fresh batches.
 
     Masks change what every later layer sees; without this the ensemble is far from what it can be. Nothing is
     trained. The work is PyTorch's `update_bn`.
@@ -34,6 +35,8 @@ def recalibrate(
         batch_size: Images in a batch; the last incomplete one is dropped where there is another.
         seed: Seed of the draw.
         precision: Arithmetic of the forward passes.
+        thin: As in `thinned`. Thin members measure the channels that they keep; False measures those that are cut, too,
+            of which otherwise mean 0 and variance 1 are left, for whoever opens the masks afterwards.
 
     Raises:
         SubnetSearchError: where no image would be used: that would leave statistics of nothing.
@@ -50,4 +53,4 @@ def recalibrate(
     device = next(ensemble.parameters()).device
     prepared = (ensemble.card.prepare(images.to(device)) for images, _ in batches(dataset, batch_size, order))
     with autocast(device, precision):
-        update_bn(prepared, thinned(ensemble))
+        update_bn(prepared, thinned(ensemble, thin))

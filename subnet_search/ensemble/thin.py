@@ -219,7 +219,7 @@ def _compared(thin: ThinEnsemble) -> list[nn.Parameter]:
     with eval_mode(thin), torch.inference_mode(False), torch.enable_grad():
         expected, got = ensemble(rows, repeat=False), thin(rows, repeat=False)
         read = [torch.autograd.grad(logits.sum(), trained, allow_unused=True) for logits in (expected, got)]
-        thin.follow()
+    thin.follow()
     difference = float((got - expected).detach().abs().max() / expected.detach().abs().max())
     if not difference <= AGREEMENT:
         raise SubnetSearchError(f"thin members' logits differ by {difference:.2g} relative to the largest")

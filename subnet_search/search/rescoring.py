@@ -83,7 +83,8 @@ def search_in_rounds(
             rescored[-1]["changed"] = _changed(before, masks, thinned)
         rescored.append({"objective": masks.notes["objective"]})
         ensemble.set_masks(replace(masks, depth=branches))
-        recalibrate(ensemble, dataset, samples=CALIBRATION, seed=scoring.seed + number, precision=precision)
+        # not by thin members: channels that are cut are scored too, and need statistics of their own
+        recalibrate(ensemble, dataset, samples=CALIBRATION, seed=scoring.seed + number, precision=precision, thin=False)
         drawn = replace(scoring, seed=scoring.seed + 1_299_709 * number)
         found = score_relevance(ensemble, dataset, drawn, groups=thinned, cut=True, dense=dense, progress=progress)
         assert known is not None

@@ -227,6 +227,7 @@ def test_making_it_changes_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(tensor.equal(before[name]) for name, tensor in ensemble.state_dict().items())
     assert all(module.training for module in ensemble.modules())
+    assert all(module.training for skeleton in thin.skeletons for module in skeleton.network.modules())
     assert [name.removeprefix("ensemble.") for name in thin.state_dict()] == list(before)
     assert (thin.macs(), thin.identity(), thin.members) == (ensemble.macs(), ensemble.identity(), MEMBERS)
 

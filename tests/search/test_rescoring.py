@@ -62,6 +62,19 @@ def test_rounds_change_masks_and_keep_quotas(case, algorithm) -> None:
     assert all(0 < entry["changed"] < 1 for entry in one.notes["rescored"])
 
 
+def test_channels_that_are_cut_have_statistics_when_they_are_scored(case, monkeypatch) -> None:
+    unmeasured = []
+
+    def look(ensemble, *given, **named):
+        variances = [m.running_var for m in ensemble.modules() if getattr(m, "running_var", None) is not None]
+        unmeasured.append(sum(int((variance == 1).sum()) for variance in variances))
+        return score_relevance(ensemble, *given, **named)
+
+    monkeypatch.setattr(rescoring, "score_relevance", look)
+    case.search(SearchConfig("flow", rescoring=2))
+    assert unmeasured == [0, 0]
+
+
 @pytest.mark.parametrize("algorithm", ["random", "magnitude", "antirandom"])
 def test_controls_have_one_round(case, algorithm, monkeypatch) -> None:
     monkeypatch.setattr(rescoring, "score_relevance", lambda *_, **__: pytest.fail("scored again"))
