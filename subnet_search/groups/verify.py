@@ -149,9 +149,12 @@ class Verifier:
 
     def difference(self, groups: Sequence[ChannelGroup]) -> str:
         """Says how masked and sliced networks differ when random channels of these groups are cut; empty if not."""
-        # The second often leaves a single channel. The others leave every other group whole: code that divides the
-        # channels by their number (`x[:, : x.shape[1] // 2]`) is right where each part happens to keep as many.
-        for share, cut in ((0.5, groups), (0.1, groups), (0.0, groups[::2]), (0.0, groups[1::2])):
+        # The second often leaves a single channel. The others leave other groups whole, so that of any two groups one is
+        # cut without the other: code that divides channels by their number (`x[:, : x.shape[1] // 2]`) is right where
+        # each part happens to keep as many.
+        bits = range(max(1, (len(groups) - 1).bit_length()))
+        halves = [[g for i, g in enumerate(groups) if (i >> bit) % 2 == side] for bit in bits for side in (0, 1)]
+        for share, cut in ((0.5, groups), (0.1, groups), *((0.0, half) for half in halves if half)):
             kept = {group.name: self._mask(group.width, share) for group in cut}
             try:
                 with torch.no_grad():
