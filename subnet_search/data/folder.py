@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from subnet_search.data.array_dataset import UNLABELLED, ArrayDataset
 from subnet_search.data.fit import fit_images
 from subnet_search.errors import SubnetSearchError
+
+BITS_PER_SAMPLE = 258
+"""A tag of TIFF files."""
 
 
 def load_image(path: str | Path, input_shape: Sequence[int], resize: bool = False) -> Tensor:
@@ -48,9 +52,10 @@ def load_image(path: str | Path, input_shape: Sequence[int], resize: bool = Fals
 
 
 def _eight_bits(image: Image.Image, source: str) -> Image.Image:
-    """Scales 16-bit grey values to 0..255, of which Pillow's conversion would keep the lowest and clip the others."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.uint16) / 257).round().astype(np.uint8))
+    """Scales grey values of more bits to 0..255, of which Pillow's conversion would keep the lowest and clip the others."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # which Pillow scales to 16 bits
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
+        return Image.fromarray((np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))).round().astype(np.uint8))
     if image.mode in ("I", "F"):
         raise SubnetSearchError(
             f"{source}: its values have 32 bits, of which nothing says what is black and white; expected 8 or 16 bits, or use npz:FILE"

@@ -1,3 +1,4 @@
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,9 +101,20 @@ def test_damaged_image(tmp_path: Path, keep: int) -> None:
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     values = np.array([[0, 65535, 257], [32768, 128, 129]], dtype=np.uint16)
+    (tmp_path / "grey.pgm").write_bytes(b"P5 3 2 65535\n" + values.astype(">u2").tobytes())
     for name in ("grey.png", "grey.tif"):
         Image.fromarray(values).save(tmp_path / name)
+    for name in ("grey.png", "grey.tif", "grey.pgm"):
         assert load_image(tmp_path / name, (1, 2, 3)).tolist() == [[[0, 255, 1], [128, 0, 1]]]
+
+
+def test_twelve_bits_are_not_almost_black(tmp_path: Path) -> None:
+    packed = bytes.fromhex("000fff 800010")  # two values a row: 0 and 4095, 2048 and 16
+    tags = {256: 2, 257: 2, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(packed))
+    (tmp_path / "a.tif").write_bytes(start + packed + struct.pack("<H", len(tags)) + entries + bytes(4))
+    assert load_image(tmp_path / "a.tif", (1, 2, 2)).tolist() == [[[0, 255], [128, 1]]]
 
 
 def test_values_without_a_white_are_refused(tmp_path: Path) -> None:
