@@ -92,7 +92,7 @@ def open_splits(config: DataConfig, card: Card) -> Splits:
     return Splits(train, validation, test, ood)
 
 
-def check_splits(splits: Splits, card: Card, shifted: bool = False) -> Tensor:
+def check_splits(splits: Splits, card: Card, shifted: bool = False) -> None:
     """Refuses images and labels that nothing can be learned from, before anything is written.
 
     Test and OOD images are not touched: nothing but the evaluation reads them.
@@ -102,22 +102,17 @@ def check_splits(splits: Splits, card: Card, shifted: bool = False) -> Tensor:
         card: Card of the network.
         shifted: Whether the evaluation is to corrupt the test images, which only pictures can be.
 
-    Returns:
-        The training labels, int64 `[N]`.
-
     Raises:
         SubnetSearchError: where training or validation labels are absent or outside the classes, all training labels
             are of one class, or what is to be corrupted is no picture.
     """
     if shifted:
         check_picture(card.input_shape, f"network {card.name!r}")
-    labels = labels_of(splits.train)
-    check_training(labels, len(card.classes), _source(splits.train, "training data"))
+    check_training(labels_of(splits.train), len(card.classes), _source(splits.train, "training data"))
     held_out, source = labels_of(splits.validation), _source(splits.validation, "validation data")
     check_labels(held_out, len(card.classes), source)
     if UNLABELLED in held_out:
         raise SubnetSearchError(f"{source} has images without labels, expected a label for each image")
-    return labels
 
 
 def open_images(place: str, card: Card, resize: bool = False) -> ArrayDataset:
@@ -152,38 +147,37 @@ def network_digest(network: nn.Module) -> str:
 def training_digests(backbone: Backbone, splits: Splits) -> dict[str, str]:
     """Tells apart what search and fine-tuning depend on: names alone do not show that a file has changed.
 
-    Of datasets of the caller's own only the labels count: their images may be drawn anew each time that they are read.
+    Of a training set of the caller's own only the labels count: its images may be drawn anew each time they are read.
 
     Args:
         backbone: The trained network.
-        splits: The images; those of test and OOD sets are not touched.
+        splits: The images, of which those of the training alone are read.
 
     Returns:
-        `network`, `training set` and `validation set` → SHA-256.
+        `network` and `training set` → SHA-256.
     """
-    sets = {"training set": splits.train, "validation set": splits.validation}
-    return {"network": network_digest(backbone.model), **{name: _told_by(data) for name, data in sets.items()}}
+    train = splits.train
+    if isinstance(train, ArrayDataset):
+        told = digest(train)
+    else:
+        told = hashlib.sha256(labels_of(train).contiguous().numpy().data).hexdigest()
+    return {"network": network_digest(backbone.model), "training set": told}
 
 
 def evaluation_digests(splits: Splits) -> dict[str, str]:
-    """Tells apart what else the figures depend on; as `training_digests`, but foreign images have no labels to count.
+    """Tells apart what else the figures depend on.
 
     Args:
-        splits: The images, of which those of test and OOD sets are read.
+        splits: The images, of which all but those of the training are read.
 
     Returns:
-        `test set` and `OOD set NAME`, as far as they are there → SHA-256.
+        `validation set`, `test set` and `OOD set NAME`, as far as they are there → SHA-256.
     """
-    found = {} if splits.test is None else {"test set": _told_by(splits.test)}
-    return found | {
-        f"OOD set {name}": digest(data) for name, data in splits.ood.items() if isinstance(data, ArrayDataset)
-    }
-
-
-def _told_by(data: Data) -> str:
-    if isinstance(data, ArrayDataset):
-        return digest(data)
-    return hashlib.sha256(labels_of(data).contiguous().numpy().data).hexdigest()
+    sets = {"validation set": splits.validation}
+    if splits.test is not None:
+        sets["test set"] = splits.test
+    sets |= {f"OOD set {name}": data for name, data in splits.ood.items()}
+    return {name: digest(data) for name, data in sets.items()}
 
 
 def example_of(data: Data, card: Card) -> Tensor:

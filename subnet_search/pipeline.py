@@ -17,7 +17,7 @@ from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.entwined import joined
 from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, result_row
 from subnet_search.evidence import evidence_of
-from subnet_search.export import export_ensemble
+from subnet_search.export import export_ensemble, update_figures
 from subnet_search.files import write_json
 from subnet_search.finetune import History
 from subnet_search.formats import write_formats
@@ -162,6 +162,8 @@ def run(
             test = splits.validation if splits.test is None else splits.test
             folder.save_evidence(evidence_of(answers, test, ensemble, history, metrics, passed))
             write_json(folder.metrics_file, metrics)
+            if folder.ensemble.exists():
+                update_figures(folder.ensemble, metrics["ensemble"]["metrics"], to_dict(config))
             for name, row in metrics.items():
                 log.info("%s: accuracy %.4f, NLL %.4f", name, row["metrics"]["cls/Acc"], row["metrics"]["cls/NLL"])
         if until == "export":

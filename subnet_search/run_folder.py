@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from subnet_search.errors import SubnetSearchError
@@ -180,13 +179,13 @@ class RunFolder:
         return read_masks(self.path / MASKS)
 
     def metrics(
-        self, config: RunConfig | None = None, inputs: Mapping[str, str] = MappingProxyType({})
+        self, config: RunConfig | None = None, inputs: Mapping[str, str] | None = None
     ) -> dict[str, Any] | None:
-        """Returns the figures, or None where there are none (for these settings and inputs, where some are given)."""
+        """Returns the figures, or None where there are none (for these settings and inputs, which go together)."""
         if not self.metrics_file.exists():
             return None
         metrics = _read_json(self.metrics_file)
-        if config is None:
+        if config is None or inputs is None:
             return metrics
         other = {"out": None, "export": None, "log": None}  # which do not change what was measured
         settings = {**to_dict(config), **other, "inputs": dict(inputs)}

@@ -137,7 +137,7 @@ def test_a_second_call_computes_nothing(finished, monkeypatch) -> None:
     config, found = finished
     before = (config.out / "rows.jsonl").read_bytes()
     module = sys.modules["subnet_search.compare.comparison"]
-    for name in ("build", "predict_dataset", "evaluate"):
+    for name in ("build", "evaluate"):
         monkeypatch.setattr(module, name, None)
     splits = few(ood={"seen": few().validation})
     assert run(config, splits=splits) == found

@@ -105,7 +105,7 @@ class Poison(Dataset):
 )
 def test_checks_read_neither_test_nor_ood_images(wrap) -> None:
     data = wrap(digits_like([3, 1, 2, 0]))
-    assert check_splits(Splits(data, data, Poison(), {"far": Poison()}), CARD).tolist() == [3, 1, 2, 0]
+    check_splits(Splits(data, data, Poison(), {"far": Poison()}), CARD)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,7 @@ def test_images_that_are_drawn_anew_are_told_apart_by_their_labels() -> None:
         def __getitem__(self, index):
             return torch.rand(1, 8, 8), self.targets[index]
 
-    backbone, noisy = load_backbone("digits"), Splits(Noisy([0, 1]), Noisy([1, 0]), ood={"noise": Noisy([-1])})
+    backbone, noisy = load_backbone("digits"), Splits(Noisy([0, 1]), digits_like([1, 0]))
     first = digests(backbone, noisy)
     assert first == digests(backbone, noisy)
-    assert first["training set"] != first["validation set"]
-    assert "OOD set noise" not in first
+    assert first["training set"] != digests(backbone, replace(noisy, train=Noisy([1, 0])))["training set"]

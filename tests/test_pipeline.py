@@ -19,7 +19,7 @@ from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.evaluate.keys import FIXED_KEYS
-from subnet_search.export import load_ensemble
+from subnet_search.export import load_ensemble, read_manifest
 from subnet_search.finetune import FinetuneConfig, checkpoint
 from subnet_search.inputs import Splits
 from subnet_search.pipeline import STAGES, RunResult, Stage
@@ -120,7 +120,10 @@ def test_other_test_images_under_the_same_name_are_evaluated_anew(tmp_path, monk
     np.savez(file, x=255 - test.images.numpy(), y=test.labels)
     for stage in ("score", "search"):
         monkeypatch.setattr(pipeline, stage, lambda *_, stage=stage: pytest.fail(f"{stage} was run again"))
-    assert figures(run(config))["dense"]["cls/NLL"] > figures(first)["dense"]["cls/NLL"]
+    again = run(config)
+    assert figures(again)["dense"]["cls/NLL"] > figures(first)["dense"]["cls/NLL"]
+    assert read_manifest(config.out / "ensemble").metrics == figures(again)["ensemble"]
+    load_ensemble(config.out / "ensemble")
 
 
 def test_other_training_images_under_the_same_name_are_refused(tmp_path) -> None:
@@ -130,7 +133,7 @@ def test_other_training_images_under_the_same_name_are_refused(tmp_path) -> None
     config = tiny(tmp_path / "run", images=DataConfig(f"npz:{file}", ood=()))
     run(config, until="search")
     np.savez(file, x=255 - data.images.numpy(), y=data.labels)
-    with pytest.raises(SubnetSearchError, match="results for another training set and other validation set"):
+    with pytest.raises(SubnetSearchError, match="results for another training set, under"):
         run(config)
 
 

@@ -90,7 +90,7 @@ def _masked(setup: Setup, parts: Collection[str]) -> System:
         found = full_masks(graph.widths, run.members)
         plan = phases(backbone, graph, setup.splits, relevance, quotas, run, setup.progress)
     else:
-        found = search(setup.backbone, setup.graph, setup.splits, relevance, quotas, run)
+        found = search(setup.backbone, setup.graph, setup.splits, relevance, quotas, run, depth, setup.progress)
     masks = replace(found, depth=depth)
     ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, run.ensemble)
     return System(

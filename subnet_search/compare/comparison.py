@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import time
@@ -19,9 +20,8 @@ from subnet_search.backbones import Backbone
 from subnet_search.baselines import Setup, build, train
 from subnet_search.compare.config import CompareConfig
 from subnet_search.compare.rows import cell_name, decisive_settings, digest_of, finished_row, read_rows
-from subnet_search.ensemble import thinned
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate import evaluate, predict_dataset, reliability, result_row, risk_coverage
+from subnet_search.evaluate import Outputs, evaluate, reliability, result_row, risk_coverage
 from subnet_search.files import append_line, write_json
 from subnet_search.groups import find_groups
 from subnet_search.inputs import (
@@ -103,7 +103,10 @@ def compare(
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
     check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
-    inputs = {**training_digests(backbone, splits), **evaluation_digests(splits)}
+    trained_on = training_digests(backbone, splits)
+    inputs = {**trained_on, **evaluation_digests(splits)}
+    if human_counts is not None:
+        inputs["human labels"] = hashlib.sha256(human_counts.cpu().contiguous().numpy().data).hexdigest()
     decisive = {**decisive_settings(config), "inputs": inputs}
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
     grid = dict.fromkeys((method, seed) for seed in config.seeds for method in config.methods)
@@ -118,7 +121,7 @@ def compare(
         if row is None and method not in missing:
             setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
             try:
-                row, line = _cell(method, setup, config, decisive, human_counts, accelerator)
+                row, line = _cell(method, setup, config, decisive, trained_on, human_counts, accelerator)
                 if accelerator.is_main_process:
                     append_line(curves_file, json.dumps(line))
                     append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
@@ -150,6 +153,7 @@ def _cell(
     setup: Setup,
     config: CompareConfig,
     decisive: Mapping[str, Any],
+    trained_on: Mapping[str, str],
     human_counts: Tensor | None,
     accelerator: Accelerator,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -164,29 +168,34 @@ def _cell(
         system = replace(system, phases=tuple(longer))
     training = time.perf_counter()
     with tracked(accelerator, config.log, config.out / "tensorboard", f"{method}-{setup.run.seed}"):
-        history = train(system, setup, config.out / CELLS / cell_name(decisive, method, setup.run.seed), accelerator)
+        history = train(
+            system, setup, config.out / CELLS / cell_name(decisive, trained_on, method, setup.run.seed), accelerator
+        )
     # epochs that an earlier process has done took time too
     earlier = max(0.0, sum(history.seconds) - (time.perf_counter() - training))
 
     def judged() -> tuple[dict[str, Any], dict[str, Any]]:
         predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
         test = splits.validation if splits.test is None else splits.test
-        settings = config.evaluate
-        tested = predict_dataset(
-            thinned(predictor), test, card, settings.batch_size, settings.precision, setup.progress
-        )
+        kept: dict[str, dict[str, Any]] = {}
+
+        def keep(images: str, outputs: Outputs) -> None:
+            if images == "test":
+                kept["reliability"] = dataclasses.asdict(reliability(outputs))
+                kept["risk_coverage"] = dataclasses.asdict(risk_coverage(outputs))
+
         metrics = evaluate(
             predictor,
             card=card,
             test=test,
             validation=None if splits.test is None else splits.validation,
             ood=splits.ood,
-            config=settings,
+            config=config.evaluate,
             macs=predictor.macs(),
             dense_macs=setup.graph.dense_macs,
             iou=system.iou,
             human_counts=human_counts,
-            tested=tested,
+            seen=keep,
             progress=setup.progress,
         )
         row = result_row(
@@ -207,8 +216,7 @@ def _cell(
             "method": method,
             "seed": setup.run.seed,
             "settings": digest_of(decisive),
-            "reliability": dataclasses.asdict(reliability(tested)),
-            "risk_coverage": dataclasses.asdict(risk_coverage(tested)),
+            **kept,
         }
         return row, curves
 

@@ -50,13 +50,10 @@ def decisive_settings(config: CompareConfig) -> dict[str, Any]:
     return {name: value for name, value in to_dict(config).items() if name not in ("methods", "seeds", "out", "log")}
 
 
-def cell_name(decisive: Mapping[str, Any], method: str, seed: int) -> str:
-    """Returns the name of a folder for a training; an evaluation with other settings takes up the same."""
+def cell_name(decisive: Mapping[str, Any], trained_on: Mapping[str, str], method: str, seed: int) -> str:
+    """Returns the name of a folder for a training; an evaluation with other settings or images takes up the same."""
     images = {**decisive["images"], "test": None, "ood": None}
-    inputs = {
-        name: digest for name, digest in decisive["inputs"].items() if not name.startswith(("test set", "OOD set"))
-    }
-    return f"{method}-{seed}-{digest_of({**decisive, 'evaluate': None, 'images': images, 'inputs': inputs})}"
+    return f"{method}-{seed}-{digest_of({**decisive, 'evaluate': None, 'images': images, 'inputs': trained_on})}"
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.backbones.card import Card
-from subnet_search.data.batches import batches, length
+from subnet_search.data.batches import batches
 from subnet_search.data.corrupt import check_picture
 from subnet_search.device import Precision
 from subnet_search.ensemble import Predictor, thinned
@@ -64,7 +64,6 @@ def evaluate(
     dense_macs: int | None = None,
     iou: float | None = None,
     human_counts: Tensor | None = None,
-    tested: Outputs | None = None,
     seen: Callable[[str, Outputs], None] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float | None]:
@@ -81,8 +80,6 @@ def evaluate(
         dense_macs: Those of the dense network.
         iou: Mean intersection over union of the members' masks.
         human_counts: Human labels of the test set, `[sample, class]`, in its order.
-        tested: What `predict_dataset` gave for this network and `test`, where it is known already, so that the same
-            pass can serve curves as well; None makes that pass.
         seen: Called with `test` and `ood/NAME`, and what the network said there, so that more can be kept of the same
             passes, of which only one is in memory at a time.
         progress: Bar to report to.
@@ -92,8 +89,7 @@ def evaluate(
         `config.shift_samples` is not 0; None where a figure is absent.
 
     Raises:
-        SubnetSearchError: for an empty set, unlabelled test samples, outputs of another test set, shift figures of what
-            are no pictures, logits that are not finite or have another shape than above, or costs and overlaps that
+        SubnetSearchError: for an empty set, unlabelled test samples, shift figures of what are no pictures, logits that are not finite or have another shape than above, or costs and overlaps that
             cannot be.
     """
     config = config or EvaluateConfig()
@@ -101,10 +97,6 @@ def evaluate(
         raise SubnetSearchError(f"iou is {iou}, expected a number in [0, 1] or None")
     if min(value for value in (macs, dense_macs, 1) if value is not None) < 1:
         raise SubnetSearchError(f"macs is {macs} and dense_macs {dense_macs}, expected positive numbers or None")
-    if tested is not None and len(tested.labels) != length(test):
-        raise SubnetSearchError(
-            f"tested has outputs of {len(tested.labels)} samples, the test set has {length(test)}; give what predict_dataset returned for this test set"
-        )
     if config.shift_samples:
         check_picture(card.input_shape, f"network {card.name!r}")
 
@@ -114,7 +106,7 @@ def evaluate(
     def outputs(dataset: Dataset[Any], stage: str) -> Outputs:
         return predict_dataset(judged, dataset, card, config.batch_size, config.precision, progress, stage)
 
-    tested = outputs(test, "test") if tested is None else tested
+    tested = outputs(test, "test")
     if seen:
         seen("test", tested)
     validated = None if validation is None else outputs(validation, "validation")

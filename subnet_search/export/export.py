@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from subnet_search.backbones.checkpoint import check_finite
 from subnet_search.ensemble import SubnetEnsemble
-from subnet_search.export.manifest import MANIFEST, WEIGHTS, Manifest, MemoryFormat, to_json
+from subnet_search.export.manifest import MANIFEST, WEIGHTS, Manifest, MemoryFormat, read_manifest, to_json
 from subnet_search.files import new_folder, write_bytes, write_json
 
 
@@ -65,6 +66,21 @@ def export_ensemble(
         write_json(temporary / MANIFEST, to_json(manifest))
         write_bytes(temporary / WEIGHTS, weights)
     return folder
+
+
+def update_figures(folder: Path, metrics: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Puts newly measured figures, and the settings they were measured with, into the manifest of an ensemble.
+
+    Args:
+        folder: Folder of an exported ensemble; its weights stay as they are.
+        metrics: As in `export_ensemble`.
+        settings: As in `export_ensemble`.
+
+    Raises:
+        SubnetSearchError: where there is no manifest, it is damaged, or metrics or settings hold what JSON cannot.
+    """
+    manifest = replace(read_manifest(folder), metrics=metrics, settings=settings)
+    write_json(folder / MANIFEST, to_json(manifest))
 
 
 def _memory_format(network: nn.Module) -> MemoryFormat:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from subnet_search.backbones import Card
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.files import write_bytes
 from subnet_search.formats.agreement import BATCHES, TOLERANCE, Written, check_answers
 from subnet_search.formats.deployable import Deployable, InputKind
@@ -87,7 +87,6 @@ def trace(deployable: Deployable, batch: int | None = None) -> ExportedProgram:
                 deployable, (deployable.example(batch or 2),), dynamic_shapes=shapes, strict=False
             )
     except Exception as error:  # whatever a user's forward makes of symbolic shapes
-        line = (str(error).strip().splitlines() or [""])[0]
         raise SubnetSearchError(
-            f"the network cannot be exported: torch.export cannot follow its code ({type(error).__name__}: {line}); expected a forward pass that takes any batch size and does not branch on values"
+            f"the network cannot be exported: torch.export cannot follow its code ({type(error).__name__}: {first_line(error)}); expected a forward pass that takes any batch size and does not branch on values"
         ) from error

@@ -41,7 +41,7 @@ def report_front(front: Front, config: TuneConfig) -> Path:
     content = StudyContent(
         title=f"{kept.network.backbone} on {source_name(kept.images.data)}",
         lower=points.lower,
-        labels={name: OBJECTIVES[name].short for name in points.lower},
+        labels={name: OBJECTIVES[name].short if name in OBJECTIVES else name for name in points.lower},
         trials=trials,
         dense={name: points.figure(points.dense, name) for name in points.lower},
         counts=points.counts(),

@@ -12,12 +12,20 @@ from rich.progress import Progress
 from torch import nn
 
 from subnet_search.backbones import Backbone
-from subnet_search.data import digest, load_data
+from subnet_search.data import load_data
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate
 from subnet_search.groups import GroupGraph, find_groups
-from subnet_search.inputs import Splits, check_splits, example_of, network_digest, open_backbone, open_splits
+from subnet_search.inputs import (
+    Splits,
+    check_splits,
+    evaluation_digests,
+    example_of,
+    open_backbone,
+    open_splits,
+    training_digests,
+)
 from subnet_search.processes import open_accelerator
 from subnet_search.tune.cache import Cache
 from subnet_search.tune.config import TuneConfig
@@ -47,11 +55,8 @@ class TuneSetup:
     @cached_property
     def inputs(self) -> dict[str, str]:
         """What tells network and images from others: digests, and the card in words."""
-        images = {"train": self.splits.train, "validation": self.splits.validation}
-        images |= {f"ood/{name}": found for name, found in self.splits.ood.items()}
         card = str(sorted(self.backbone.card.to_dict().items()))
-        found = {name: digest(dataset) for name, dataset in images.items()}
-        return {"network": network_digest(self.backbone.model), "card": card, **found}
+        return {**training_digests(self.backbone, self.splits), **evaluation_digests(self.splits), "card": card}
 
     @cached_property
     def cache(self) -> Cache:

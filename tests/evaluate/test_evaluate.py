@@ -96,19 +96,6 @@ def test_shift_adds_its_keys_and_changes_no_other() -> None:
     assert {key: shifted[key] for key in plain} == plain
 
 
-def test_a_pass_that_was_made_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, test, config = Heads(2), dataset(50, 0), EvaluateConfig(latency_repeats=0)
-    expected = evaluate(network, card=CARD, test=test, config=config)
-    tested = predict_dataset(network, test, CARD)
-    monkeypatch.setattr(network, "forward", lambda _: pytest.fail("another pass"))
-    assert evaluate(network, card=CARD, test=test, config=config, tested=tested) == expected
-
-
-def test_outputs_of_another_test_set_are_refused() -> None:
-    with pytest.raises(SubnetSearchError, match="tested has outputs of 5 samples, the test set has 8; give what"):
-        evaluate(Heads(2), card=CARD, test=dataset(8, 0), config=QUICK, tested=random_outputs(2, 5, 3))
-
-
 def test_what_is_no_picture_is_refused_before_any_pass() -> None:
     network = Heads(2)
     network.forward = lambda _: pytest.fail("a pass")  # type: ignore[method-assign, assignment]

@@ -81,7 +81,7 @@ def test_a_study_says_what_it_is_about(finished) -> None:
     assert notes["objectives"] == ["nll", "error_correlation", "macs"]
     assert notes["directions"] == ["minimize"] * 3
     assert from_dict(TuneConfig, notes["config"], "study") == config
-    assert set(notes["inputs"]) == {"network", "card", "train", "validation"}
+    assert set(notes["inputs"]) == {"network", "card", "training set", "validation set"}
     assert set(notes["dense"]) == set(FIXED_KEYS)
     assert notes["dense"]["cplx/MACsRatio"] == 1.0
     assert notes["dense"]["ens/ErrCorr"] is None
@@ -259,7 +259,7 @@ def test_what_is_chosen_by_is_validation_and_an_ood_set_of_its_own(tiny, run, fe
     study = run(config, splits=splits)
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert study.trials[0].values[0] == study.trials[0].user_attrs["metrics"]["ood/noise/AUROC/entropy"]
-    assert set(study.user_attrs["inputs"]) == {"network", "card", "train", "validation", "ood/noise"}
+    assert set(study.user_attrs["inputs"]) == {"network", "card", "training set", "validation set", "OOD set noise"}
     assert all(t.user_attrs["fidelity"] == 1.0 and len(t.user_attrs["rung_values"]) == 1 for t in study.trials)
     with pytest.raises(SubnetSearchError, match=r"choose_ood is 'cifar', expected NAME=SOURCE or one of noise, svhn"):
         run(replace(config, choose_ood="cifar"), splits=splits)
@@ -306,7 +306,7 @@ def test_a_study_of_another_network_or_other_images_is_not_taken_up(finished, ru
         SubnetSearchError, match=r"study 'digits' in .* is of another network; use another --study-name"
     ):
         run(finished[0], backbone=load_backbone("digits", "random", seed=1, width=4))
-    with pytest.raises(SubnetSearchError, match="is of another train and other validation"):
+    with pytest.raises(SubnetSearchError, match="is of another training set and other validation set"):
         run(finished[0], splits=Splits(few.validation, few.train))
 
 
