@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from subnet_search.backbones import Card
+from subnet_search.data import ArrayDataset, load_data
+
 SETS = ("cifar10-train", "cifar10-test", "cifar100", "svhn", "tinyimagenet", "mnist-test")
 CACHE = Path(__file__).parent / "cache"
 """Where the sets are unpacked to, once; ignored by git."""
@@ -39,16 +42,22 @@ def human_counts() -> Path:
     return folder() / "data" / "cifar10h_counts.npz"
 
 
-def npz(name: str) -> str:
-    """Returns the data source `npz:FILE` of a set, unpacking it the first time."""
-    path = CACHE / f"{name}.npz"
+def images(name: str, card: Card, count: int | None = None) -> ArrayDataset:
+    """Returns a set, or its first `count` images, in the size of a network; labels of CIFAR-10 alone are read."""
+    found = load_data(npz(name), card, resize=True, labelled=name.startswith("cifar10-"))
+    return found if count is None else ArrayDataset(found.images[:count], found.labels[:count], name)
+
+
+def npz(name: str, count: int | None = None) -> str:
+    """Returns the data source `npz:FILE` of a set, or of its first `count` images, unpacking it the first time."""
+    path = CACHE / (f"{name}.npz" if count is None else f"{name}-{count}.npz")
     if not path.exists():
         spec = importlib.util.spec_from_file_location("arrays", folder() / "data" / "arrays.py")
         assert spec is not None
         assert spec.loader is not None
         arrays = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(arrays)
-        images, labels = arrays.load(name)
+        images, labels = (None if part is None else part[:count] for part in arrays.load(name))
         CACHE.mkdir(exist_ok=True)
         temporary = path.with_suffix(".tmp.npz")
         np.savez(temporary, **({"x": images} if labels is None else {"x": images, "y": labels}))

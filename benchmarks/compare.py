@@ -21,7 +21,7 @@ from rich.progress import Progress
 from benchmarks import cifar, rows
 from subnet_search.baselines import BaselineConfig
 from subnet_search.compare import CompareConfig, compare
-from subnet_search.data import ArrayDataset, load_data, split
+from subnet_search.data import split
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
@@ -118,14 +118,10 @@ def main(grid: Grid) -> None:
     """Runs the cells that have no row yet."""
     config = settings(grid)
     backbone = open_backbone(BackboneConfig(grid.backbone, cifar.weights(grid.backbone)))
-
-    def images(name: str, count: int | None = None) -> ArrayDataset:
-        found = load_data(cifar.npz(name), backbone.card, resize=True, labelled=name.startswith("cifar10-"))
-        return found if count is None else ArrayDataset(found.images[:count], found.labels[:count], name)
-
-    train, validation = split(images("cifar10-train"), config.images.validation, config.images.split_seed)
-    test = None if grid.validation else images("cifar10-test")
-    ood = {} if grid.validation else {name: images(name, count) for name, count in OOD.items()}
+    card = backbone.card
+    train, validation = split(cifar.images("cifar10-train", card), config.images.validation, config.images.split_seed)
+    test = None if grid.validation else cifar.images("cifar10-test", card)
+    ood = {} if grid.validation else {name: cifar.images(name, card, count) for name, count in OOD.items()}
     human = None if grid.validation else torch.from_numpy(np.load(cifar.human_counts())["counts"])
     console = Console(stderr=True)
     name = "compare_choice" if grid.validation else "compare"

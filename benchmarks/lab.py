@@ -26,7 +26,7 @@ from rich.progress import Progress
 import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
-from subnet_search.data import ArrayDataset, load_data, split
+from subnet_search.data import ArrayDataset, split
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
@@ -119,15 +119,11 @@ def _with(config: Any, name: str, value: Any) -> Any:
 
 def data(grid: Grid, card: Any) -> Splits:
     """Returns the images of all cells."""
-
-    def images(name: str, count: int | None = None) -> ArrayDataset:
-        found = load_data(cifar.npz(name), card, resize=True, labelled=name.startswith("cifar10-"))
-        return found if count is None else ArrayDataset(found.images[:count], found.labels[:count], name)
-
-    train, validation = split(images("cifar10-train"), 0.1, 0)
-    train = ArrayDataset(*(part[: SETTINGS[grid.setting][0]] for part in (train.images, train.labels)), "cifar10-train")
-    ood = {name: images(name, count) for name, count in (TEST_OOD if grid.test else OOD).items()}
-    return Splits(train, validation, images("cifar10-test") if grid.test else None, ood)
+    train, validation = split(cifar.images("cifar10-train", card), 0.1, 0)
+    count = SETTINGS[grid.setting][0]
+    train = ArrayDataset(train.images[:count], train.labels[:count], "cifar10-train")
+    ood = {name: cifar.images(name, card, count) for name, count in (TEST_OOD if grid.test else OOD).items()}
+    return Splits(train, validation, cifar.images("cifar10-test", card) if grid.test else None, ood)
 
 
 def main(grid: Grid) -> None:

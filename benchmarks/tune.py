@@ -45,6 +45,7 @@ from subnet_search.tune.study import read_study
 RUNS = Path(__file__).parent / "runs" / "tune"
 FIGURES = rows.RESULTS / "tune"
 COMPARED = ("nll", "error_correlation", "macs")
+VALIDATION = 5000
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Grid:
         samplers: Samplers of Optuna, by the names of `subnet-search tune`.
         seeds: A study of every sampler for each.
         trials: Finished trials of a study, low fidelities counted.
+        images: Training images of CIFAR-10, the first ones; 5,000 of them are the validation images.
         epochs: Epochs of a trial in full, at most; what the default takes.
         budget: The default's budget, and the largest that is searched.
         workers: Processes.
@@ -69,6 +71,7 @@ class Grid:
     samplers: tuple[str, ...] = ("tpe", "random")
     seeds: tuple[int, ...] = (0,)
     trials: int = 64
+    images: int = 20_000
     epochs: int = 3
     budget: float = 2.0
     workers: int = 1
@@ -80,24 +83,28 @@ class Grid:
 def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
     """Returns the settings of a study; all but the sampler and its seed are the same in all of them."""
     real = grid.network == "resnet20"
-    images = DataConfig(
-        data=cifar.npz("cifar10-train"),
-        test=cifar.npz("cifar10-test"),
-        ood=tuple(f"{name}={cifar.npz(name)}" for name in OOD),
-        validation=0.1,
-    )
+    length = f"{grid.epochs}x{grid.images}" if real else str(grid.epochs)
     return TuneConfig(
-        out=RUNS / f"{grid.network}-{sampler}-{grid.epochs}-{seed}",
+        out=RUNS / f"{grid.network}-{sampler}-{length}-{seed}",
         trials=grid.trials,
         workers=grid.workers,
         seed=seed,
         sampler=sampler,  # type: ignore[arg-type] # TuneConfig checks it
         network=BackboneConfig("resnet20", cifar.weights("resnet20")) if real else BackboneConfig(),
-        images=images if real else DataConfig(),
+        images=_images(grid.images) if real else DataConfig(),
         budget=BudgetConfig(budget=grid.budget),
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip" if real else "none"),
         evaluate=EvaluateConfig(precision="auto"),
         space=SpaceConfig(budget=(0.5, grid.budget)),
+    )
+
+
+def _images(count: int) -> DataConfig:
+    return DataConfig(
+        data=cifar.npz("cifar10-train", count),
+        test=cifar.npz("cifar10-test"),
+        ood=tuple(f"{name}={cifar.npz(name)}" for name in OOD),
+        validation=VALIDATION / count,
     )
 
 
@@ -137,9 +144,17 @@ def record(study: optuna.Study) -> None:
         "config": _public(points.config),
         "dense": points.dense,
         "failed": points.failed,
+        "overhead": _overhead(study),
     }
     if not any(row.items() <= other.items() for other in rows.read("tune_studies")):
         rows.append("tune_studies", row | about)
+
+
+def _overhead(study: optuna.Study) -> float | None:
+    """Share of a worker's time that tuning takes; of a study that was interrupted the pause counts too."""
+    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    known = trials and all("stages" in trial.user_attrs for trial in trials)
+    return tune_speed.overhead(trials) if known else None
 
 
 def studies() -> dict[str, Points]:
@@ -209,19 +224,22 @@ def _public(content: Mapping[str, Any]) -> dict[str, Any]:
 def table() -> str:
     """The studies: how many trials, what their front is worth, and whether it beats what a person would set."""
     figures = ("NLL", "err. corr.", "MACs")
-    titles = ("study", "trials", "in full", "on the front", "hypervolume", "given", *figures, "beaten by", *figures)
+    about = ("study", "trials", "in full", "on the front", "hypervolume", "overhead of tuning")
+    titles = (*about, "given", *figures, "beaten by", *figures)
     lines: list[list[str]] = []
     known = studies()
+    overheads = {row["study"]: row["overhead"] for row in rows.read("tune_studies")}
     for name, points in known.items():
         reference = reference_of(_first(known, name))
         count = points.counts()
-        about = [name, str(len(points.points) + points.failed), str(count["full"]), str(len(points.front()))]
-        about.append(f"{reference.volumes(points)[-1]:.4f}" if points.points else "–")
+        own = [name, str(len(points.points) + points.failed), str(count["full"]), str(len(points.front()))]
+        own.append(f"{reference.volumes(points)[-1]:.4f}" if points.points else "–")
+        own.append("–" if overheads[name] is None else f"{100 * overheads[name]:.1f} %")
         for given in (point for point in points.full if point.role != "search"):
             best = closest_to_all(points, given)
             other = f"trial {best.number}, of {len(beating(points, given))}" if best else "nothing"
-            lines.append([*about, given.role, *_values(given), other, *(_values(best) if best else ["–"] * 3)])
-            about = [""] * 5
+            lines.append([*own, given.role, *_values(given), other, *(_values(best) if best else ["–"] * 3)])
+            own = [""] * len(about)
     return markdown_table(titles, lines)
 
 

@@ -56,6 +56,16 @@ class Splits:
             if not name or "/" in name or not name.isprintable():
                 raise SubnetSearchError(f"OOD set {name!r}: expected a name without slashes, such as svhn")
 
+    @property
+    def judged(self) -> Data:
+        """The images that the figures are computed on."""
+        return self.validation if self.test is None else self.test
+
+    @property
+    def held_out(self) -> Data | None:
+        """The validation images where no figure is computed on them: what a temperature may be fitted to."""
+        return None if self.test is None else self.validation
+
 
 def open_backbone(config: BackboneConfig) -> Backbone:
     """Loads the network that the settings name."""

@@ -159,8 +159,7 @@ def run(
             folder.report.unlink(missing_ok=True)  # of other figures
             answers: dict[str, Answers] = {}
             metrics = figures(ensemble, backbone, graph, splits, history, config, inputs, progress, answers)
-            test = splits.validation if splits.test is None else splits.test
-            folder.save_evidence(evidence_of(answers, test, ensemble, history, metrics, passed))
+            folder.save_evidence(evidence_of(answers, splits.judged, ensemble, history, metrics, passed))
             write_json(folder.metrics_file, metrics)
             if folder.ensemble.exists():
                 update_figures(folder.ensemble, metrics["ensemble"]["metrics"], to_dict(config))
@@ -189,8 +188,6 @@ def figures(
 
     The `inputs` stand with the settings in the rows. What they said of each sample goes to `answers`, as `dense/test` and `ensemble/ood/NAME`.
     """
-    test = splits.validation if splits.test is None else splits.test
-    held_out = None if splits.test is None else splits.validation
     masks = ensemble.masks
     rows = {}
     for name, network, members in (("dense", backbone.model, 1), ("ensemble", ensemble, ensemble.members)):
@@ -203,8 +200,8 @@ def figures(
         metrics = evaluate(
             network,
             card=backbone.card,
-            test=test,
-            validation=held_out,
+            test=splits.judged,
+            validation=splits.held_out,
             ood=splits.ood,
             config=config.evaluate,
             macs=graph.dense_macs if members == 1 else ensemble.macs(),

@@ -171,7 +171,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type[Any], hint), value, where)
     if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
+        kinds = typing.get_args(hint)
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        if len(value) == len(kinds):
+            return tuple(_value(kind, item, where) for kind, item in zip(kinds, value, strict=True))
     if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
         return value
     if hint is Path and isinstance(value, str):

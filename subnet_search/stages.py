@@ -21,7 +21,7 @@ from subnet_search.masks import MaskSet, full_masks
 from subnet_search.measure import MaskMeasure
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.run_folder import RunFolder
-from subnet_search.search import Quotas, allocate_quotas, depth_masks, search_in_rounds
+from subnet_search.search import Quotas, allocate_quotas, depth_masks, search_in_rounds, thinned_groups
 from subnet_search.settings import RunConfig
 
 log = logging.getLogger("subnet_search")
@@ -48,13 +48,8 @@ def score(
     """Scores the channels of the intact network for each member, on the member's own images."""
     settings = scoring(config)
     intact = SubnetEnsemble(backbone.model, graph, full_masks(graph.widths, config.members), backbone.card)
-    thinned = _thinned(graph, quotas)
+    thinned = thinned_groups(quotas, graph.widths)
     return score_relevance(intact, splits.train, settings, groups=thinned, dense=backbone.model, progress=progress)
-
-
-def _thinned(graph: GroupGraph, quotas: Quotas) -> list[str]:
-    """The groups that some member does not keep whole."""
-    return [name for name, widths in quotas.items() if min(widths) < graph[name].width]
 
 
 def scoring(config: RunConfig) -> RelevanceConfig:
@@ -120,7 +115,7 @@ def phases(
     search, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
     if search.algorithm == "gates":
         return gates(graph.widths, quotas, search, training, images, relevance.scores, config.seed)
-    thinned = _thinned(graph, quotas)
+    thinned = thinned_groups(quotas, graph.widths)
     score = scorer(splits.train, scoring(config), thinned, backbone.model, relevance.scores, progress)
     return progressive(graph.widths, quotas, search, training, images, score, config.seed)
 

@@ -13,6 +13,7 @@ from subnet_search.finetune import FinetuneConfig
 from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import ALGORITHMS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig, from_dict, to_dict
+from subnet_search.tune import SpaceConfig
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=8)
 fractions = st.floats(0.01, 1.0)
@@ -79,6 +80,12 @@ def test_missing_settings_take_their_defaults() -> None:
 def test_values_that_no_run_has_are_refused(values, message) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         from_dict(RunConfig, values, "here")
+
+
+def test_a_range_needs_both_ends() -> None:
+    assert from_dict(SpaceConfig, {"members": [2, 3]}, "space").members == (2, 3)
+    with pytest.raises(SubnetSearchError, match=r"space.members: got \[2\], expected tuple\[int, int\]"):
+        from_dict(SpaceConfig, {"members": [2]}, "space")
 
 
 def test_the_seed_of_the_run_is_added_to_those_of_the_stages() -> None:

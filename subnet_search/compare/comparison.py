@@ -176,7 +176,6 @@ def _cell(
 
     def judged() -> tuple[dict[str, Any], dict[str, Any]]:
         predictor, card, splits = system.predictor, setup.backbone.card, setup.splits
-        test = splits.validation if splits.test is None else splits.test
         kept: dict[str, dict[str, Any]] = {}
 
         def keep(images: str, outputs: Outputs) -> None:
@@ -187,8 +186,8 @@ def _cell(
         metrics = evaluate(
             predictor,
             card=card,
-            test=test,
-            validation=None if splits.test is None else splits.validation,
+            test=splits.judged,
+            validation=splits.held_out,
             ood=splits.ood,
             config=config.evaluate,
             macs=predictor.macs(),

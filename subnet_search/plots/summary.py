@@ -98,10 +98,15 @@ def by_method(rows: Rows) -> list[Method]:
 
 
 def differing_settings(rows: Rows) -> list[str]:
-    """Returns the names of the settings that are not the same in all rows, such as `finetune.epochs`."""
-    flat = [dict(_flat(row["settings"])) for row in rows]
-    names = dict.fromkeys(name for settings in flat for name in settings)
-    return [name for name in names if any(settings.get(name) != flat[0].get(name) for settings in flat)]
+    """Returns the names of the settings that are not the same in all rows, such as `finetune.epochs`.
+
+    A row of an older version lacks the settings that came later: what it lacks does not differ.
+    """
+    values: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in _flat(row["settings"]):
+            values.setdefault(name, []).append(value)
+    return [name for name, found in values.items() if any(value != found[0] for value in found)]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

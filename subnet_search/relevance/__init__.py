@@ -1,7 +1,7 @@
 """How much each channel matters to each member."""
 
+from subnet_search.relevance.config import Criterion, Relevance, RelevanceConfig
 from subnet_search.relevance.gates import gated
 from subnet_search.relevance.score import score_relevance
-from subnet_search.relevance.scores import Criterion, Relevance, RelevanceConfig
 
 __all__ = ["Criterion", "Relevance", "RelevanceConfig", "gated", "score_relevance"]

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from subnet_search.device import autocast
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.relevance.config import RelevanceConfig
 from subnet_search.relevance.sample import member_batches, reference_logits
-from subnet_search.relevance.scores import RelevanceConfig
 
 FLOOR = (
     1e-8  # added to the mean square residual, so that members that are always right have no correlation instead of 0/0

@@ -18,11 +18,11 @@ from torch.utils.data import Dataset
 from subnet_search.data.batches import length
 from subnet_search.device import autocast
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.relevance.config import RelevanceConfig
 from subnet_search.relevance.correlation import ErrorCorrelation, combined, places_of, targets
 from subnet_search.relevance.gates import gated
 from subnet_search.relevance.sample import losses, member_batches, reference_logits
 from subnet_search.relevance.scope import Scope
-from subnet_search.relevance.scores import RelevanceConfig
 
 
 def score_gradient(

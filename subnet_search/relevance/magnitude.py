@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from subnet_search.ensemble import SubnetEnsemble
-from subnet_search.relevance.scores import RelevanceConfig
+from subnet_search.relevance.config import RelevanceConfig
 from subnet_search.relevance.writers import writers
 
 

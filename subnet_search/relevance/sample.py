@@ -13,7 +13,7 @@ from subnet_search.data import batches
 from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
-from subnet_search.relevance.scores import RelevanceConfig
+from subnet_search.relevance.config import RelevanceConfig
 
 
 def member_batches(

@@ -22,9 +22,9 @@ from torch.utils.data import Dataset
 from subnet_search.device import autocast
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.groups import ChannelGroup
+from subnet_search.relevance.config import RelevanceConfig
 from subnet_search.relevance.gates import gated
 from subnet_search.relevance.sample import losses, member_batches, reference_logits
-from subnet_search.relevance.scores import RelevanceConfig
 from subnet_search.relevance.writers import writers
 
 END_OF_PATH = 0.01

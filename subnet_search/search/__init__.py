@@ -1,7 +1,7 @@
 """Assigns channels to members."""
 
 from subnet_search.search.algorithms import ALGORITHMS, CONTROLS, ENTWINED, OVERLAPPING, SCORE_DRIVEN
-from subnet_search.search.budget import BudgetConfig, allocate_quotas
+from subnet_search.search.budget import BudgetConfig, allocate_quotas, thinned_groups
 from subnet_search.search.config import SearchConfig
 from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
@@ -22,4 +22,5 @@ __all__ = [
     "search_in_rounds",
     "search_masks",
     "shuffled",
+    "thinned_groups",
 ]

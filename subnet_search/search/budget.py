@@ -111,6 +111,16 @@ def allocate_quotas(
     return {name: (width,) * members for name, width in widths.items()}
 
 
+def thinned_groups(quotas: Mapping[str, Sequence[int]], widths: Mapping[str, int]) -> list[str]:
+    """Returns the groups that some member does not keep whole.
+
+    Args:
+        quotas: Group → how many channels each member keeps.
+        widths: Group → how many it has.
+    """
+    return [name for name, kept in quotas.items() if min(kept) < widths[name]]
+
+
 def _allocate(
     groups: Sequence[ChannelGroup],
     cost: Callable[[Mapping[str, int]], int],

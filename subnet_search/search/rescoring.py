@@ -15,6 +15,7 @@ from subnet_search.ensemble import SubnetEnsemble, recalibrate
 from subnet_search.masks import MaskSet
 from subnet_search.relevance import RelevanceConfig, score_relevance
 from subnet_search.search.algorithms import SCORE_DRIVEN
+from subnet_search.search.budget import thinned_groups
 from subnet_search.search.config import SearchConfig
 from subnet_search.search.dispatch import Quotas, search_masks
 
@@ -67,7 +68,7 @@ def search_in_rounds(
     widths, branches = ensemble.graph.widths, dict(depth or {})
     first = config.start if config.algorithm == "swap" else config.algorithm
     rounds = config.rescoring if scores is not None and first in SCORE_DRIVEN - {"magnitude"} else 0
-    thinned = [name for name, quota in quotas.items() if min(quota) < widths[name]]
+    thinned = thinned_groups(quotas, widths)
 
     def measured(masks: MaskSet) -> float:
         assert measure is not None

@@ -29,6 +29,7 @@ STAGES: Mapping[str, tuple[str | None, str]] = {
     "members": (None, "members"),
     "budget": ("budget", "budget"),
     "depth": ("budget", "depth"),
+    "trunk": ("ensemble", "trunk"),
     "algorithm": ("search", "algorithm"),
     "lambda_overlap": ("search", "lambda_overlap"),
     "criterion": ("relevance", "criterion"),
@@ -46,10 +47,12 @@ class SpaceConfig:
     """What is searched, and how far. A range is widened to hold the job's own setting.
 
     Attributes:
-        names: Some of `members`, `budget`, `depth`, `algorithm`, `lambda_overlap`, `criterion`, `rescoring`,
+        names: Some of `members`, `budget`, `depth`, `trunk`, `algorithm`, `lambda_overlap`, `criterion`, `rescoring`,
             `lambda_corr`, `epochs`, `distill`, `bagging`; the others stay as the job says.
         members: Fewest and most members.
         budget: Smallest and largest budget, searched on a logarithmic scale.
+        trunk: Smallest and largest share of the dense MACs that members have in common. A trial with a trunk that its
+            budget has no room for, or that leaves nothing to search, ends at once without a result.
         lambda_overlap: Smallest and largest weight of the overlap, on a logarithmic scale; for searches that have it.
         algorithm: Search algorithms and controls.
         criterion: Criteria of relevance; for searches by scores.
@@ -65,6 +68,7 @@ class SpaceConfig:
     names: tuple[str, ...] = tuple(STAGES)
     members: tuple[int, int] = (2, 8)
     budget: tuple[float, float] = (0.5, 4.0)
+    trunk: tuple[float, float] = (0.0, 0.7)
     lambda_overlap: tuple[float, float] = (0.03, 30.0)
     algorithm: tuple[Algorithm, ...] = ("flow", "pairs", "core", "antirandom", "random")
     criterion: tuple[Criterion, ...] = ("ig", "fisher", "taylor", "magnitude")
@@ -80,6 +84,7 @@ class SpaceConfig:
         for name, least in (
             ("members", 2),
             ("budget", 1e-9),
+            ("trunk", 0),
             ("lambda_overlap", 0),
             ("rescoring", 0),
             ("lambda_corr", 0),
@@ -91,6 +96,8 @@ class SpaceConfig:
                 raise SubnetSearchError(
                     f"space.{name} is {ends}, expected the smallest and the largest value, from {least:g}"
                 )
+        if not self.trunk[1] < 1:
+            raise SubnetSearchError(f"space.trunk is {self.trunk}, expected shares of the dense MACs below 1")
         for name in ("algorithm", "criterion"):
             if not getattr(self, name):
                 raise SubnetSearchError(f"space.{name} is empty, expected at least one; or take it out of space.names")
@@ -142,6 +149,7 @@ def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[D
         "members": _integers(space.members[0], min(space.members[1], narrowest), run.members),
         "budget": _numbers(*space.budget, run.budget.budget, log=True),
         "depth": CategoricalDistribution((False, True)),
+        "trunk": _numbers(*space.trunk, run.ensemble.trunk),
         "algorithm": _words(space.algorithm, run.search.algorithm, CONTROL),
         "lambda_overlap": _numbers(*space.lambda_overlap, run.search.lambda_overlap, log=True),
         "criterion": _words(space.criterion, run.relevance.criterion),

@@ -18,7 +18,7 @@ from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.relevance import Relevance
 from subnet_search.run_folder import RunFolder
-from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas
+from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas, thinned_groups
 from subnet_search.settings import RunConfig, to_dict
 from subnet_search.stages import allocate, entwine, phases, score, search, train
 from subnet_search.tune import ledger
@@ -148,7 +148,7 @@ def _planned(run: RunConfig, setup: TuneSetup, clock: Clock) -> Plan:
             "seed": run.seed,
             "members": run.members,
             "magnitude": run.search.algorithm == "magnitude",
-            "thinned": [name for name, widths in quotas.items() if min(widths) < graph[name].width],
+            "thinned": thinned_groups(quotas, graph.widths),
         }
         with clock.stage("score"):
             relevance = setup.cache.relevance(key, lambda: score(backbone, graph, splits, quotas, run, setup.progress))

@@ -35,5 +35,15 @@ def test_rows_of_several_comparisons_are_refused(made_up) -> None:
 
 
 def test_settings_that_decide_nothing_may_differ() -> None:
-    rows = [{"settings": {"out": "a", "seed": 0, "search": {"seed": 0}}}, {"settings": {"out": "b", "seed": 1}}]
+    rows = [
+        {"settings": {"out": "a", "seed": 0, "search": {"seed": 0}}},
+        {"settings": {"out": "b", "seed": 1, "search": {"seed": 1}}},
+    ]
     assert differing_settings(rows) == ["search.seed"]
+
+
+def test_a_setting_that_an_older_version_did_not_have_does_not_differ() -> None:
+    settings = [{"seed": 0, "search": {"cover": False}}, {"search": {"cover": False, "swaps": 9}}, {"search": {}}]
+    assert differing_settings([{"settings": given} for given in settings]) == []
+    settings.append({"search": {"swaps": 8}})
+    assert differing_settings([{"settings": given} for given in settings]) == ["search.swaps"]

@@ -25,8 +25,8 @@ def graph(network, few) -> GroupGraph:
 def test_everything_that_was_chosen_is_a_setting_of_the_run(graph) -> None:
     run = RunConfig()
     chosen = {
-        "algorithm": "flow", "members": 3, "budget": 1.5, "depth": True, "lambda_overlap": 7.0, "criterion": "ig",
-        "rescoring": 1, "lambda_corr": 0.5, "epochs": 4, "distill": 0.25, "bagging": True,
+        "algorithm": "flow", "members": 3, "budget": 1.5, "depth": True, "trunk": 0.25, "lambda_overlap": 7.0,
+        "criterion": "ig", "rescoring": 1, "lambda_corr": 0.5, "epochs": 4, "distill": 0.25, "bagging": True,
     }  # fmt: skip
     found = suggest(FixedTrial(chosen), dimensions(SpaceConfig(), run, graph), run)
     assert found == replace(
@@ -35,6 +35,7 @@ def test_everything_that_was_chosen_is_a_setting_of_the_run(graph) -> None:
         budget=BudgetConfig(budget=1.5, depth=True),
         search=SearchConfig(algorithm="flow", lambda_overlap=7.0, rescoring=1),
         relevance=replace(run.relevance, lambda_corr=0.5),
+        ensemble=replace(run.ensemble, trunk=0.25),
         finetune=FinetuneConfig(epochs=4, distill=0.25, bagging=True),
     )
 
@@ -137,6 +138,8 @@ def test_epochs_go_from_a_quarter_of_the_jobs(graph) -> None:
         ({"budget": (2.0, 1.0)}, "space.budget is"),
         ({"budget": (0.0, 1.0)}, "space.budget is"),
         ({"distill": (-0.1, 1.0)}, "space.distill is"),
+        ({"trunk": (-0.1, 0.5)}, "space.trunk is"),
+        ({"trunk": (0.0, 1.0)}, "space.trunk is .0.0, 1.0., expected shares of the dense MACs below 1"),
         ({"algorithm": ()}, "space.algorithm is empty"),
     ],
 )

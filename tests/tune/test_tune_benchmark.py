@@ -63,7 +63,7 @@ def test_the_table_says_what_beats_the_defaults(made_up_study) -> None:
     _, _, first, second = tune.table().splitlines()
     assert f"| default | {default.values['nll']:.3f} |" in first
     assert f"| trial {best.number}, of {len(beating)} |" in first
-    assert second.startswith("|  |  |  |  |  | control |")
+    assert second.startswith("|  |  |  |  |  |  | control |")
     assert "| nothing |" in second
 
 
@@ -92,6 +92,8 @@ def test_the_benchmark_runs_and_is_taken_up_on_digits(results, monkeypatch) -> N
     grid = tune.Grid(network="digits", samplers=("random",), trials=3, epochs=1, confirm=True, confirm_seeds=(7,))
     tune.main(grid)
     assert [row["role"] for row in rows.read("tune")] == ["default", "control", "search"]
+    (study,) = rows.read("tune_studies")
+    assert 0 < study["overhead"] < 1
     confirmed = rows.read("tune_confirm")
     assert [(row["trial"], row["seed"], row["role"]) for row in confirmed] == [(0, 7, "default"), (1, 7, "control")]
     before = {path.name: path.read_text() for path in results.glob("*.jsonl")}
