@@ -112,12 +112,12 @@ def phases(
         config: Settings of the run.
         progress: Bar to report to.
     """
-    search, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
-    if search.algorithm == "gates":
-        return gates(graph.widths, quotas, search, training, images, relevance.scores, config.seed)
+    searching, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
+    if searching.algorithm == "gates":
+        return gates(graph.widths, quotas, searching, training, images, relevance.scores, config.seed)
     thinned = thinned_groups(quotas, graph.widths)
-    score = scorer(splits.train, scoring(config), thinned, backbone.model, relevance.scores, progress)
-    return progressive(graph.widths, quotas, search, training, images, score, config.seed)
+    again = scorer(splits.train, scoring(config), thinned, backbone.model, relevance.scores, progress)
+    return progressive(graph.widths, quotas, searching, training, images, again, config.seed)
 
 
 def entwine(
