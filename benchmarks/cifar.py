@@ -20,7 +20,16 @@ WEIGHTS = {
     "resnet20": "resnet20-12fca82f.th",
     "resnet32": "resnet32-d509ac18.safetensors",
     "resnet56": "resnet56-4bfd9763.safetensors",
+    "resnet20-45k": "resnet20-45k.safetensors",
+    "resnet32-45k": "resnet32-45k.safetensors",
+    "resnet56-45k": "resnet56-45k.safetensors",
 }
+"""Network → file of its weights."""
+
+HELD_OUT = "-45k"
+"""Ending of the names of networks that have not seen the held-out images (`benchmarks.train_resnet`)."""
+TRAINED = Path(__file__).parent / "weights"
+"""Where the weights of those are."""
 
 
 def folder() -> Path:
@@ -33,8 +42,18 @@ def folder() -> Path:
 
 
 def weights(backbone: str) -> Path:
-    """Returns the file of the pretrained weights."""
-    return folder() / "backbones" / WEIGHTS[backbone]
+    """Returns the file of the weights of a network, or ends the program with a sentence that says how to get it."""
+    if not backbone.endswith(HELD_OUT):
+        return folder() / "backbones" / WEIGHTS[backbone]
+    path = TRAINED / WEIGHTS[backbone]
+    if not path.exists():
+        sys.exit(f"train {backbone} first: python -m benchmarks.train_resnet --backbone {architecture(backbone)}")
+    return path
+
+
+def architecture(backbone: str) -> str:
+    """Returns the name by which the package builds a network."""
+    return backbone.removesuffix(HELD_OUT)
 
 
 def human_counts() -> Path:

@@ -79,7 +79,7 @@ class Grid:
         setting: `short` (25,000 images, 4 epochs) or `long` (45,000 images, 12 epochs).
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds; all ideas have their first seed first.
-        backbone: `resnet20`, `resnet32` or `resnet56`.
+        backbone: `resnet20`, `resnet32` or `resnet56`; with `-45k`, those of `benchmarks.train_resnet`.
         epochs: Other numbers of epochs than the setting's; None takes that.
         test: Measures on the test images and all OOD sets, for what has been chosen.
     """
@@ -100,7 +100,7 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
     config = RunConfig(
         out=RUNS / f"{grid.backbone}-{idea}-{budget}-{images}-{epochs}-{seed}",
         seed=seed,
-        network=BackboneConfig(grid.backbone, Path(cifar.WEIGHTS[grid.backbone])),
+        network=BackboneConfig(cifar.architecture(grid.backbone), Path(cifar.WEIGHTS[grid.backbone])),
         images=DataConfig(data=f"cifar10-train:{images}", validation=0.1),
         budget=BudgetConfig(budget=budget),
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),
@@ -129,7 +129,7 @@ def data(grid: Grid, card: Any) -> Splits:
 def main(grid: Grid) -> None:
     """Runs the cells that have no row yet."""
     console = Console()
-    backbone = open_backbone(BackboneConfig(grid.backbone, cifar.weights(grid.backbone)))
+    backbone = open_backbone(BackboneConfig(cifar.architecture(grid.backbone), cifar.weights(grid.backbone)))
     splits = data(grid, backbone.card)
     for seed in grid.seeds:
         for budget in grid.budgets:
@@ -150,7 +150,13 @@ def main(grid: Grid) -> None:
                         plain = rows.without_paths(row, RUNS)
                         label = idea if name == "ensemble" else "dense"
                         rows.append(
-                            "lab", {**plain, "method": label, "settings": {**plain["settings"], "on": _on(grid)}}
+                            "lab",
+                            {
+                                **plain,
+                                "backbone": grid.backbone,
+                                "method": label,
+                                "settings": {**plain["settings"], "on": _on(grid)},
+                            },
                         )
 
 

@@ -33,7 +33,7 @@ class Grid:
     """The cells.
 
     Attributes:
-        backbone: `resnet20`, `resnet32` or `resnet56`.
+        backbone: `resnet20`, `resnet32` or `resnet56`; with `-45k`, those of `benchmarks.train_resnet`.
         methods: Search algorithms; `search` is the default one.
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds.
@@ -62,7 +62,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
         out=RUNS / f"{grid.backbone}-{_key(grid, method)}-{budget}-{grid.epochs}-{seed}",
         members=grid.members,
         seed=seed,
-        network=BackboneConfig(grid.backbone, cifar.weights(grid.backbone)),
+        network=BackboneConfig(cifar.architecture(grid.backbone), cifar.weights(grid.backbone)),
         images=DataConfig(
             data=cifar.npz("cifar10-train"),
             test=cifar.npz("cifar10-test"),
@@ -93,8 +93,8 @@ def main(grid: Grid) -> None:
                     )
                 found = json.loads(json.dumps(dict(result.metrics)))
                 if not _done(grid, "dense", None, seed):
-                    rows.append("main_job", _public(found["dense"], "dense", seed))
-                rows.append("main_job", _public(found["ensemble"], key, seed))
+                    rows.append("main_job", _public(found["dense"], grid, "dense", seed))
+                rows.append("main_job", _public(found["ensemble"], grid, key, seed))
 
 
 def _key(grid: Grid, method: str) -> str:
@@ -102,9 +102,10 @@ def _key(grid: Grid, method: str) -> str:
     return f"{method}{trunk}{'+distill' if grid.distill else ''}"
 
 
-def _public(row: dict[str, object], method: str, seed: int) -> dict[str, object]:
-    """The row under its method key, without the paths of this machine."""
-    return {**rows.without_paths(row, cifar.CACHE, cifar.folder(), RUNS), "method": method, "seed": seed}
+def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:
+    """The row under its network and method key, without the paths of this machine."""
+    plain = rows.without_paths(row, cifar.CACHE, cifar.folder(), cifar.TRAINED, RUNS)
+    return {**plain, "backbone": grid.backbone, "method": method, "seed": seed}
 
 
 def _done(grid: Grid, method: str, budget: float | None, seed: int) -> bool:

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from benchmarks import cifar, rows, train_resnet
+from subnet_search.backbones import load_backbone
+from subnet_search.data import ArrayDataset, split
+
+
+@pytest.fixture
+def pictures(monkeypatch, tmp_path) -> dict[str, ArrayDataset]:
+    """Few made-up images in the place of CIFAR-10, and an empty place for weights and rows."""
+    draw = torch.Generator().manual_seed(0)
+    found = {
+        name: ArrayDataset(torch.rand(40, 3, 32, 32, generator=draw), torch.arange(40) % 10, name)
+        for name in ("cifar10-train", "cifar10-test")
+    }
+    monkeypatch.setattr(cifar, "images", lambda name, *_: found[name])
+    monkeypatch.setattr(cifar, "TRAINED", tmp_path / "weights")
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    monkeypatch.setattr(train_resnet, "RUNS", tmp_path / "runs")
+    return found
+
+
+def test_a_trained_network_is_found_by_its_name_and_has_not_seen_what_is_held_out(pictures, monkeypatch) -> None:
+    seen = []
+    real = train_resnet.finetune
+
+    def spy(network, dataset, *args, **kwargs):
+        seen.append(dataset)
+        return real(network, dataset, *args, **kwargs)
+
+    monkeypatch.setattr(train_resnet, "finetune", spy)
+    with pytest.raises(SystemExit, match=r"train resnet20-45k first: .* --backbone resnet20$"):
+        cifar.weights("resnet20-45k")
+    train_resnet.main(train_resnet.Training(epochs=1))
+    train, held_out = split(pictures["cifar10-train"], 0.1, 0)  # as the laboratory divides them
+    assert torch.equal(seen[0].images, train.images)
+    assert not (seen[0].images[:, None] == held_out.images).flatten(2).all(2).any()
+    (row,) = rows.read("train_resnet")
+    assert (row["network"], row["epochs"], set(row["figures"])) == ("resnet20-45k", 1, {"held out", "test"})
+    fresh = load_backbone("resnet20", "random", seed=0).model.state_dict()
+    weights = load_backbone(cifar.architecture("resnet20-45k"), cifar.weights("resnet20-45k")).model.state_dict()
+    assert any(not torch.equal(weights[name], tensor) for name, tensor in fresh.items())
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_trial_keeps_nothing(tmp_path) -> None:
+    train_resnet.main(train_resnet.Training(epochs=1, images=40))
+    assert list(tmp_path.iterdir()) == []
