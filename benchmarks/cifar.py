@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from subnet_search.backbones import Card
-from subnet_search.data import ArrayDataset, load_data
+from subnet_search.data import ArrayDataset, load_data, split
 
 SETS = ("cifar10-train", "cifar10-test", "cifar100", "svhn", "tinyimagenet", "mnist-test")
 CACHE = Path(__file__).parent / "cache"
@@ -65,6 +65,11 @@ def images(name: str, card: Card, count: int | None = None) -> ArrayDataset:
     """Returns a set, or its first `count` images, in the size of a network; labels of CIFAR-10 alone are read."""
     found = load_data(npz(name), card, resize=True, labelled=name.startswith("cifar10-"))
     return found if count is None else ArrayDataset(found.images[:count], found.labels[:count], name)
+
+
+def divided(card: Card, count: int | None = None) -> tuple[ArrayDataset, ArrayDataset]:
+    """Returns the training images of CIFAR-10, or the first `count`, in two: 9 in 10 to train on, the others held out."""
+    return split(images("cifar10-train", card, count), 0.1, 0)
 
 
 def npz(name: str, count: int | None = None) -> str:

@@ -26,7 +26,7 @@ from rich.progress import Progress
 import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
-from subnet_search.data import ArrayDataset, split
+from subnet_search.data import ArrayDataset
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
@@ -119,7 +119,7 @@ def _with(config: Any, name: str, value: Any) -> Any:
 
 def data(grid: Grid, card: Any) -> Splits:
     """Returns the images of all cells."""
-    train, validation = split(cifar.images("cifar10-train", card), 0.1, 0)
+    train, validation = cifar.divided(card)
     count = SETTINGS[grid.setting][0]
     train = ArrayDataset(train.images[:count], train.labels[:count], "cifar10-train")
     ood = {name: cifar.images(name, card, count) for name, count in (TEST_OOD if grid.test else OOD).items()}

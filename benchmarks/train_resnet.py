@@ -10,8 +10,10 @@ keeps much of the backbone, because it answers from memory (`search/README.md`).
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import safetensors.torch
 import tyro
@@ -21,7 +23,7 @@ from rich.progress import Progress
 from benchmarks import cifar, rows
 from subnet_search.backbones import load_backbone
 from subnet_search.baselines.independent import IndependentEnsemble
-from subnet_search.data import ArrayDataset, split
+from subnet_search.data import ArrayDataset
 from subnet_search.evaluate import EvaluateConfig, evaluate
 from subnet_search.files import write_bytes
 from subnet_search.finetune import FinetuneConfig, finetune
@@ -41,9 +43,11 @@ class Training:
         learning_rate: Peak of the one-cycle schedule.
         seed: Seed of the initial weights, the order and the crops.
         images: Only the first so many images of each set, to try the command; nothing is kept.
+
+    Weights that are there are not trained again: rows of other benchmarks know them by their name alone.
     """
 
-    backbone: str = "resnet20"
+    backbone: Literal["resnet20", "resnet32", "resnet56"] = "resnet20"
     epochs: int = 100
     learning_rate: float = 0.1
     seed: int = 0
@@ -53,8 +57,12 @@ class Training:
 def main(training: Training) -> None:
     """Trains, measures, and writes the weights."""
     console = Console()
+    name = f"{training.backbone}{cifar.HELD_OUT}"
+    file = cifar.TRAINED / cifar.WEIGHTS[name]
+    if training.images is None and file.exists():
+        sys.exit(f"{file} is there already; move it away to train {name} anew, and its rows with it")
     backbone = load_backbone(training.backbone, "random", seed=training.seed)
-    train, held_out = split(cifar.images("cifar10-train", backbone.card, training.images), 0.1, 0)
+    train, held_out = cifar.divided(backbone.card, training.images)
     test = cifar.images("cifar10-test", backbone.card, training.images)
     config = FinetuneConfig(
         epochs=training.epochs,
@@ -73,9 +81,8 @@ def main(training: Training) -> None:
     console.print(figures)
     if training.images is not None:
         return
-    name = f"{training.backbone}{cifar.HELD_OUT}"
     weights = {key: tensor.contiguous() for key, tensor in backbone.model.state_dict().items()}
-    write_bytes(cifar.TRAINED / cifar.WEIGHTS[name], safetensors.torch.save(weights))
+    write_bytes(file, safetensors.torch.save(weights))
     about = {"commit": current_commit(), "versions": library_versions(), "device": device_name("cpu")}
     rows.append(
         "train_resnet",

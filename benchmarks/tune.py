@@ -11,7 +11,9 @@ common to `results/tune_studies.jsonl`; `python -m benchmarks.tables` makes tabl
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +37,7 @@ from subnet_search.provenance import current_commit, device_name, library_versio
 from subnet_search.search import BudgetConfig
 from subnet_search.settings import BackboneConfig, DataConfig
 from subnet_search.tables import spread
-from subnet_search.tune import SpaceConfig, TuneConfig, tune
+from subnet_search.tune import SpaceConfig, TuneConfig, ledger, tune
 from subnet_search.tune.pick import settings_of_run
 from subnet_search.tune.pictures import front_figure, volume_figure
 from subnet_search.tune.points import Point, Points, read_points
@@ -100,6 +102,8 @@ def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
 
 
 def _images(count: int) -> DataConfig:
+    if count <= VALIDATION:
+        sys.exit(f"--images is {count}, expected more than the {VALIDATION} that validate")
     return DataConfig(
         data=cifar.npz("cifar10-train", count),
         test=cifar.npz("cifar10-test"),
@@ -151,9 +155,10 @@ def record(study: optuna.Study) -> None:
 
 
 def _overhead(study: optuna.Study) -> float | None:
-    """Share of a worker's time that tuning takes; of a study that was interrupted the pause counts too."""
+    """Share of the worker's time that tuning takes; None where several took part, or one after the other."""
     trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    known = trials and all("stages" in trial.user_attrs for trial in trials)
+    alone = len({json.dumps(trial.user_attrs.get(ledger.WORKER)) for trial in trials}) == 1
+    known = alone and all("stages" in trial.user_attrs for trial in trials)
     return tune_speed.overhead(trials) if known else None
 
 

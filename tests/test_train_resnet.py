@@ -3,11 +3,11 @@ import torch
 
 from benchmarks import cifar, rows, train_resnet
 from subnet_search.backbones import load_backbone
-from subnet_search.data import ArrayDataset, split
+from subnet_search.data import ArrayDataset
 
 
 @pytest.fixture
-def pictures(monkeypatch, tmp_path) -> dict[str, ArrayDataset]:
+def pictures(monkeypatch, tmp_path) -> None:
     """Few made-up images in the place of CIFAR-10, and an empty place for weights and rows."""
     draw = torch.Generator().manual_seed(0)
     found = {
@@ -18,10 +18,10 @@ def pictures(monkeypatch, tmp_path) -> dict[str, ArrayDataset]:
     monkeypatch.setattr(cifar, "TRAINED", tmp_path / "weights")
     monkeypatch.setattr(rows, "RESULTS", tmp_path)
     monkeypatch.setattr(train_resnet, "RUNS", tmp_path / "runs")
-    return found
 
 
-def test_a_trained_network_is_found_by_its_name_and_has_not_seen_what_is_held_out(pictures, monkeypatch) -> None:
+@pytest.mark.usefixtures("pictures")
+def test_a_trained_network_is_found_by_its_name_and_has_not_seen_what_is_held_out(monkeypatch) -> None:
     seen = []
     real = train_resnet.finetune
 
@@ -33,7 +33,7 @@ def test_a_trained_network_is_found_by_its_name_and_has_not_seen_what_is_held_ou
     with pytest.raises(SystemExit, match=r"train resnet20-45k first: .* --backbone resnet20$"):
         cifar.weights("resnet20-45k")
     train_resnet.main(train_resnet.Training(epochs=1))
-    train, held_out = split(pictures["cifar10-train"], 0.1, 0)  # as the laboratory divides them
+    train, held_out = cifar.divided(load_backbone("resnet20", "random").card)  # as the laboratory has them
     assert torch.equal(seen[0].images, train.images)
     assert not (seen[0].images[:, None] == held_out.images).flatten(2).all(2).any()
     (row,) = rows.read("train_resnet")
@@ -41,6 +41,10 @@ def test_a_trained_network_is_found_by_its_name_and_has_not_seen_what_is_held_ou
     fresh = load_backbone("resnet20", "random", seed=0).model.state_dict()
     weights = load_backbone(cifar.architecture("resnet20-45k"), cifar.weights("resnet20-45k")).model.state_dict()
     assert any(not torch.equal(weights[name], tensor) for name, tensor in fresh.items())
+    before = cifar.weights("resnet20-45k").read_bytes()
+    with pytest.raises(SystemExit, match="is there already; move it away"):
+        train_resnet.main(train_resnet.Training(epochs=2))
+    assert cifar.weights("resnet20-45k").read_bytes() == before
 
 
 @pytest.mark.usefixtures("pictures")

@@ -14,11 +14,12 @@ from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.ensemble.modes import eval_mode
 from subnet_search.errors import SubnetSearchError
-from subnet_search.relevance.config import Relevance, RelevanceConfig
+from subnet_search.relevance.config import RelevanceConfig
 from subnet_search.relevance.correlation import error_correlation
 from subnet_search.relevance.gradient import score_gradient, score_sampled
 from subnet_search.relevance.ig import score_ig
 from subnet_search.relevance.magnitude import score_magnitude, score_random
+from subnet_search.relevance.result import Relevance
 from subnet_search.relevance.scope import Scope
 from subnet_search.relevance.singe import score_singe
 

@@ -146,6 +146,7 @@ class Worker:
 @contextmanager
 def _young_objects_only() -> Iterator[None]:
     """While open, collections of garbage leave out all that was there before, which takes longer than a small trial."""
+    gc.collect()  # what is garbage already must not be kept
     gc.freeze()
     try:
         yield
