@@ -6,13 +6,20 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from subnet_search.backbones import Card
 from subnet_search.data import ArrayDataset, load_data, split
+from subnet_search.data.split import split_indices
 
 SETS = ("cifar10-train", "cifar10-test", "cifar100", "svhn", "tinyimagenet", "mnist-test")
+PARTS = ("cifar10-45k", "cifar10-held-out")
+"""The training images of CIFAR-10 in two: to train on, and held out."""
+HELD_OUT_SHARE = 0.1
 CACHE = Path(__file__).parent / "cache"
 """Where the sets are unpacked to, once; ignored by git."""
 
@@ -69,21 +76,35 @@ def images(name: str, card: Card, count: int | None = None) -> ArrayDataset:
 
 def divided(card: Card, count: int | None = None) -> tuple[ArrayDataset, ArrayDataset]:
     """Returns the training images of CIFAR-10, or the first `count`, in two: 9 in 10 to train on, the others held out."""
-    return split(images("cifar10-train", card, count), 0.1, 0)
+    return split(images("cifar10-train", card, count), HELD_OUT_SHARE, 0)
 
 
 def npz(name: str, count: int | None = None) -> str:
-    """Returns the data source `npz:FILE` of a set, or of its first `count` images, unpacking it the first time."""
+    """Returns the data source `npz:FILE` of a set, or of its first `count` images, unpacking it the first time.
+
+    Args:
+        name: One of `SETS`, or of `PARTS`, which are what `divided` returns.
+        count: How many images.
+    """
     path = CACHE / (f"{name}.npz" if count is None else f"{name}-{count}.npz")
     if not path.exists():
-        spec = importlib.util.spec_from_file_location("arrays", folder() / "data" / "arrays.py")
-        assert spec is not None
-        assert spec.loader is not None
-        arrays = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(arrays)
-        images, labels = (None if part is None else part[:count] for part in arrays.load(name))
+        images, labels = (None if part is None else part[:count] for part in _arrays(name))
         CACHE.mkdir(exist_ok=True)
         temporary = path.with_suffix(".tmp.npz")
         np.savez(temporary, **({"x": images} if labels is None else {"x": images, "y": labels}))
         temporary.replace(path)
     return f"npz:{path}"
+
+
+def _arrays(name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Images and labels of a set or a part, as they come from the folder."""
+    if name in PARTS:
+        images, labels = _arrays("cifar10-train")
+        part = split_indices(torch.from_numpy(labels).long(), HELD_OUT_SHARE, 0)[PARTS.index(name)].numpy()
+        return images[part], labels[part]
+    spec = importlib.util.spec_from_file_location("arrays", folder() / "data" / "arrays.py")
+    assert spec is not None
+    assert spec.loader is not None
+    arrays = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(arrays)
+    return arrays.load(name)

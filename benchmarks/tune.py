@@ -1,6 +1,7 @@
 """A study of the main job's settings, and the same number of trials drawn at random.
 
-    python -m benchmarks.tune                # ResNet-20 on CIFAR-10: TPE, then random sampling
+    python -m benchmarks.train_resnet --epochs 40    # once: a ResNet-20 that has not seen the validation images
+    python -m benchmarks.tune                # with it on CIFAR-10: TPE, then random sampling
     python -m benchmarks.tune --confirm      # what beats the defaults in the study, on test images and with other seeds
     python -m benchmarks.tune --speedup      # two workers against one, and what tuning costs beside training
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +47,6 @@ from subnet_search.tune.study import read_study
 RUNS = Path(__file__).parent / "runs" / "tune"
 FIGURES = rows.RESULTS / "tune"
 COMPARED = ("nll", "error_correlation", "macs")
-VALIDATION = 5000
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,12 @@ class Grid:
     """The studies.
 
     Attributes:
-        network: `resnet20` on CIFAR-10, or `digits`, to try this out.
+        network: `resnet20-45k` (of `benchmarks.train_resnet`) on CIFAR-10, or `digits`, to try this out. The pretrained
+            ResNets know all images that could validate.
         samplers: Samplers of Optuna, by the names of `subnet-search tune`.
         seeds: A study of every sampler for each.
         trials: Finished trials of a study, low fidelities counted.
-        images: Training images of CIFAR-10, the first ones; 5,000 of them are the validation images.
+        images: Training images of CIFAR-10, the first ones; the 5,000 that are held out validate.
         epochs: Epochs of a trial in full, at most; what the default takes.
         budget: The default's budget, and the largest that is searched.
         workers: Processes.
@@ -69,11 +69,11 @@ class Grid:
         speedup: Measures two workers against one, and the overhead, and nothing else.
     """
 
-    network: Literal["resnet20", "digits"] = "resnet20"
+    network: Literal["resnet20-45k", "digits"] = "resnet20-45k"
     samplers: tuple[str, ...] = ("tpe", "random")
     seeds: tuple[int, ...] = (0,)
     trials: int = 64
-    images: int = 20_000
+    images: int = 15_000
     epochs: int = 3
     budget: float = 2.0
     workers: int = 1
@@ -84,7 +84,7 @@ class Grid:
 
 def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
     """Returns the settings of a study; all but the sampler and its seed are the same in all of them."""
-    real = grid.network == "resnet20"
+    real = grid.network != "digits"
     length = f"{grid.epochs}x{grid.images}" if real else str(grid.epochs)
     return TuneConfig(
         out=RUNS / f"{grid.network}-{sampler}-{length}-{seed}",
@@ -92,7 +92,7 @@ def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
         workers=grid.workers,
         seed=seed,
         sampler=sampler,  # type: ignore[arg-type] # TuneConfig checks it
-        network=BackboneConfig("resnet20", cifar.weights("resnet20")) if real else BackboneConfig(),
+        network=BackboneConfig("resnet20", cifar.weights(grid.network)) if real else BackboneConfig(),
         images=_images(grid.images) if real else DataConfig(),
         budget=BudgetConfig(budget=grid.budget),
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip" if real else "none"),
@@ -102,13 +102,11 @@ def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
 
 
 def _images(count: int) -> DataConfig:
-    if count <= VALIDATION:
-        sys.exit(f"--images is {count}, expected more than the {VALIDATION} that validate")
     return DataConfig(
-        data=cifar.npz("cifar10-train", count),
+        data=cifar.npz("cifar10-45k", count),
         test=cifar.npz("cifar10-test"),
         ood=tuple(f"{name}={cifar.npz(name)}" for name in OOD),
-        validation=VALIDATION / count,
+        held_out=cifar.npz("cifar10-held-out"),
     )
 
 
@@ -222,7 +220,9 @@ def confirm(grid: Grid, config: TuneConfig, console: Console) -> None:
 def _public(content: Mapping[str, Any]) -> dict[str, Any]:
     """Without the paths of this machine."""
     data = os.environ.get("SUBNET_SEARCH_DATA")
-    plain: dict[str, Any] = rows.without_paths(dict(content), RUNS, cifar.CACHE, *([Path(data)] if data else []))
+    plain: dict[str, Any] = rows.without_paths(
+        dict(content), RUNS, cifar.CACHE, cifar.TRAINED, *([Path(data)] if data else [])
+    )
     return plain
 
 
@@ -286,7 +286,7 @@ def draw() -> None:
 
 def _job(name: str) -> str:
     """Network and epochs of a study, by its name."""
-    network, _, epochs, _ = name.split("-")
+    network, _, epochs, _ = name.rsplit("-", 3)
     return f"{network}-{epochs}"
 
 

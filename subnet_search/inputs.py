@@ -82,15 +82,14 @@ def open_splits(config: DataConfig, card: Card) -> Splits:
     """Loads and divides the images that the settings name.
 
     Raises:
-        SubnetSearchError: where a source is wrong, test images have no labels, or an OOD set has no name.
+        SubnetSearchError: where a source is wrong, test or validation images have no labels, validation images are
+            training images, or an OOD set has no name.
     """
-    everything = load_data(config.data, card, resize=config.resize)
-    check_training(everything.labels, len(card.classes), config.data)
-    train, validation = split(everything, config.validation, config.split_seed)
+    train, validation = _train_and_validation(config, card)
     spec = "digits:test" if config.test is None and config.data == "digits" else config.test
     test = None if spec is None else load_data(spec, card, resize=config.resize)
-    if test is not None and UNLABELLED in test.labels:  # found here, and not after the training
-        raise SubnetSearchError(f"test data {spec} has images without labels, expected a label for each image")
+    if test is not None:  # found here, and not after the training
+        _check_labelled(test.labels, f"test data {spec}")
     ood: dict[str, Data] = {}
     for entry in config.ood:
         name, equals, source = entry.partition("=")
@@ -121,8 +120,7 @@ def check_splits(splits: Splits, card: Card, shifted: bool = False) -> None:
     check_training(labels_of(splits.train), len(card.classes), _source(splits.train, "training data"))
     held_out, source = labels_of(splits.validation), _source(splits.validation, "validation data")
     check_labels(held_out, len(card.classes), source)
-    if UNLABELLED in held_out:
-        raise SubnetSearchError(f"{source} has images without labels, expected a label for each image")
+    _check_labelled(held_out, source)
 
 
 def open_images(place: str, card: Card, resize: bool = False) -> ArrayDataset:
@@ -194,6 +192,25 @@ def example_of(data: Data, card: Card) -> Tensor:
     """Returns two prepared images, `[2, *input_shape]`, with which the network is traced."""
     images, _ = next(iter(batches(data, 2)))
     return card.prepare(images)
+
+
+def _train_and_validation(config: DataConfig, card: Card) -> tuple[ArrayDataset, ArrayDataset]:
+    everything = load_data(config.data, card, resize=config.resize)
+    check_training(everything.labels, len(card.classes), config.data)
+    if config.held_out is None:
+        return split(everything, config.validation, config.split_seed)
+    held_out = load_data(config.held_out, card, resize=config.resize)
+    _check_labelled(held_out.labels, f"validation data {config.held_out}")
+    if digest(held_out) == digest(everything):
+        raise SubnetSearchError(
+            f"validation data {config.held_out} are the training images, expected others; leave --held-out away to hold out a share of the training images"
+        )
+    return everything, held_out
+
+
+def _check_labelled(labels: Tensor, source: str) -> None:
+    if UNLABELLED in labels:
+        raise SubnetSearchError(f"{source} has images without labels, expected a label for each image")
 
 
 def _source(data: Data, otherwise: str) -> str:

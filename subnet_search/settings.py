@@ -59,10 +59,11 @@ class DataConfig:
             computed on the validation part.
         ood: Images from other domains, each `NAME=SOURCE`, where a source is as above, `photos` (patches of two
             photographs) or `noise`; labels are not needed. `--ood` alone takes none.
-        validation: Share of `data` that is held out, in (0, 1).
+        validation: Share of `data` that is held out, in (0, 1); without effect where `held_out` names a source.
         split_seed: Seed of the division; kept apart from the seed of the run, so that runs with other seeds hold out
             the same images (the digits network has never seen those of 0.2 and 0).
         resize: Whether images of another size are resized to the backbone's.
+        held_out: Validation images, best some that the network was not trained on; None holds out a part of `data`.
     """
 
     data: Annotated[str, tyro.conf.arg(metavar="SOURCE")] = "digits"
@@ -71,6 +72,7 @@ class DataConfig:
     validation: float = 0.2
     split_seed: int = 0
     resize: bool = False
+    held_out: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
 
 
 @dataclass(frozen=True)

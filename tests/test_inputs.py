@@ -71,6 +71,20 @@ def test_ood_sets_need_a_name_of_their_own() -> None:
         open_splits(DataConfig(ood=("a=photos", "a=noise")), CARD)
 
 
+def test_validation_images_of_ones_own_leave_all_others_to_the_training(tmp_path) -> None:
+    own = npz(tmp_path / "own.npz", x=IMAGES[:5], y=LABELS[:5])
+    splits = open_splits(DataConfig(npz(tmp_path / "a.npz", x=IMAGES, y=LABELS), held_out=own, ood=()), CARD)
+    assert (len(splits.train), len(splits.validation)) == (20, 5)
+
+
+def test_validation_images_are_not_the_training_images_and_have_labels(tmp_path) -> None:
+    first, second = (npz(tmp_path / name, x=IMAGES, y=LABELS) for name in ("a.npz", "b.npz"))
+    with pytest.raises(SubnetSearchError, match=r"b\.npz are the training images.*leave --held-out away"):
+        open_splits(DataConfig(first, held_out=second), CARD)
+    with pytest.raises(SubnetSearchError, match=r"validation data .* has images without labels"):
+        open_splits(DataConfig(first, held_out=npz(tmp_path / "c.npz", x=IMAGES)), CARD)
+
+
 def test_test_images_without_labels_are_refused(tmp_path) -> None:
     test = npz(tmp_path / "test.npz", x=IMAGES)
     with pytest.raises(SubnetSearchError, match=r"test data .* has images without labels"):

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import cifar, rows, train_resnet
 from subnet_search.backbones import load_backbone
-from subnet_search.data import ArrayDataset
+from subnet_search.data import ArrayDataset, load_data
 
 
 @pytest.fixture
@@ -51,3 +52,26 @@ def test_a_trained_network_is_found_by_its_name_and_has_not_seen_what_is_held_ou
 def test_a_trial_keeps_nothing(tmp_path) -> None:
     train_resnet.main(train_resnet.Training(epochs=1, images=40))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_parts_of_cifar_as_files_are_those_that_networks_are_trained_on_and_judged_by(
+    monkeypatch, tmp_path
+) -> None:
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8), np.arange(60) % 10
+    np.savez(tmp_path / "train.npz", x=x, y=y)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "arrays.py").write_text(
+        f"import numpy\n\ndef load(name):\n    found = numpy.load({str(tmp_path / 'train.npz')!r})\n    return found['x'], found['y']\n"
+    )
+    monkeypatch.setenv("SUBNET_SEARCH_DATA", str(tmp_path))
+    monkeypatch.setattr(cifar, "CACHE", tmp_path / "cache")
+    card = load_backbone("resnet20", "random").card
+    for name, expected in zip(cifar.PARTS, cifar.divided(card), strict=True):
+        found = cifar.images(name, card)
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.labels, expected.labels)
+    train, held_out = (cifar.images(name, card).images for name in cifar.PARTS)
+    assert (len(train), len(held_out)) == (54, 6)
+    assert len(cifar.images(cifar.PARTS[0], card, 7).labels) == 7
+    assert torch.equal(load_data(cifar.npz(cifar.PARTS[0], 7), card).images, train[:7])
