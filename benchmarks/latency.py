@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -31,6 +32,7 @@ from benchmarks.resnet50 import ResNet50
 from subnet_search.backbones import Card
 from subnet_search.backbones.resnet import resnet20
 from subnet_search.bench import FORMS, BenchConfig, bench
+from subnet_search.bench.forms import BASELINES, FormName
 from subnet_search.bench.torch_forms import Dtype
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.groups import GroupGraph, find_groups
@@ -57,6 +59,7 @@ class Grid:
         members: Number of members K.
         image: Side of the images of `resnet50`, whose dense cost is 4.1 GMAC at 224 and 1.05 GMAC at 112.
         seconds: Measuring time of each batch and precision; every form takes at least three turns.
+        forms: Which forms of `subnet-search bench`; those that are compiled are asked for by name.
         device: `cpu` or `cuda`.
         packing: Measures packing instead.
     """
@@ -69,6 +72,7 @@ class Grid:
     members: int = 4
     image: int = 112
     seconds: float = 30.0
+    forms: tuple[FormName, ...] = FORMS
     device: str = "cpu"
     packing: bool = False
 
@@ -103,7 +107,7 @@ def ensemble_of(name: str, kind: Masks, members: int, image: int) -> tuple[Subne
 def measure(name: str, kind: Masks, threads: int, grid: Grid, progress: Progress) -> None:
     """Measures all forms at all batch sizes, and appends their rows."""
     ensemble, model = ensemble_of(name, kind, grid.members, grid.image)
-    config = BenchConfig(grid.batch, grid.precision, threads, grid.device, FORMS, grid.seconds)
+    config = BenchConfig(grid.batch, grid.precision, threads, grid.device, grid.forms, grid.seconds)
     result = bench(ensemble, model, config, progress)
     for row in [*result.rows, *_packed(result.rows)]:
         rows.append("latency", {**row, "masks": kind, "image": ensemble.card.input_shape[-1]})
@@ -152,7 +156,7 @@ def measure_packing(grid: Grid) -> dict[str, Any]:
 
 def table() -> str:
     """Ratios to the dense network in the same runtime (and, in brackets, to that in PyTorch), and milliseconds."""
-    forms = ("official", "masked", "sliced", "grouped", "packed", "onnx", "pte")
+    forms = ("official", "masked", "sliced", "grouped", "packed", "compiled", "onnx", "pte")
     cells: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in rows.read("latency"):
         if row["form"] != "packing":
@@ -194,13 +198,14 @@ def _ratio(row: Mapping[str, Any] | None) -> str:
 def _done(name: str, kind: Masks, threads: int, grid: Grid) -> bool:
     """Whether the cell was measured on this kind of device, at all batch sizes and precisions."""
     here = device_name(torch.device(grid.device)).partition(",")[0]
+    alone = {form for form in grid.forms if form in (BASELINES["pytorch"], BASELINES["inductor"])}
     found = {
-        (row["batch"], row["dtype"])
+        (row["batch"], row["dtype"], row["form"])
         for row in rows.read("latency")
-        if (row["network"], row["masks"], row["threads"], row["form"]) == (name, kind, threads, "dense")
+        if (row["network"], row["masks"], row["threads"]) == (name, kind, threads)
         and row["device"].partition(",")[0] == here
     }
-    return {(batch, dtype) for batch in grid.batch for dtype in grid.precision} <= found
+    return set(product(grid.batch, grid.precision, alone)) <= found
 
 
 def main(grid: Grid) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import lab, latency, rows, singe, tune, tune_speed
+from benchmarks import lab, latency, rows, singe, train_resnet, tune, tune_speed
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
 from benchmarks.markdown import markdown_table
 from subnet_search.compare import settings_digest
@@ -166,6 +166,7 @@ TABLES = {
     "singe": singe.table,
     "singe_published": singe.published,
     "main_job": main_job,
+    "train_resnet": train_resnet.table,
     "relevance": relevance,
     "throughput": throughput,
     "lab": lab.table,

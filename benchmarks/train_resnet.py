@@ -1,6 +1,6 @@
 """Trains a ResNet on 45,000 images of CIFAR-10, so that the 5,000 that are held out are new to it.
 
-    python -m benchmarks.train_resnet --backbone resnet20 --epochs 100
+    python -m benchmarks.train_resnet --backbone resnet20
 
 The pretrained ResNets have seen all 50,000 training images. Settings that are chosen on held-out images then favour what
 keeps much of the backbone, because it answers from memory (`search/README.md`). A network from here goes by the name
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import cifar, rows
+from benchmarks.markdown import markdown_table
 from subnet_search.backbones import load_backbone
 from subnet_search.baselines.independent import IndependentEnsemble
 from subnet_search.data import ArrayDataset
@@ -48,7 +49,7 @@ class Training:
     """
 
     backbone: Literal["resnet20", "resnet32", "resnet56"] = "resnet20"
-    epochs: int = 100
+    epochs: int = 40
     learning_rate: float = 0.1
     seed: int = 0
     images: int | None = None
@@ -88,6 +89,24 @@ def main(training: Training) -> None:
         "train_resnet",
         {"network": name, **asdict(training), "seconds": sum(history.seconds), "figures": figures, **about},
     )
+
+
+def table() -> str:
+    """What the trained networks come to, on the images that they have not seen."""
+    titles = ("network", "epochs", "images", "Acc %", "NLL", "ECE", "hours")
+    lines = [
+        [
+            row["network"],
+            str(row["epochs"]),
+            name,
+            f"{100 * figures['cls/Acc']:.2f}",
+            *(f"{figures[key]:.3f}" for key in FIGURES[1:]),
+            f"{row['seconds'] / 3600:.1f}",
+        ]
+        for row in rows.read("train_resnet")
+        for name, figures in row["figures"].items()
+    ]
+    return markdown_table(titles, lines)
 
 
 def _figures(network: IndependentEnsemble, data: ArrayDataset) -> dict[str, float | None]:

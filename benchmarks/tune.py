@@ -1,6 +1,7 @@
 """A study of the main job's settings, and the same number of trials drawn at random.
 
-    python -m benchmarks.train_resnet --epochs 40    # once: a ResNet-20 that has not seen the validation images
+    python -m benchmarks.train_resnet        # its network, where its weights are not there: one that has not seen the
+                                             # validation images
     python -m benchmarks.tune                # with it on CIFAR-10: TPE, then random sampling
     python -m benchmarks.tune --confirm      # what beats the defaults in the study, on test images and with other seeds
     python -m benchmarks.tune --speedup      # two workers against one, and what tuning costs beside training

@@ -35,5 +35,5 @@ def test_the_table_tells_ratios_in_the_same_runtime_and_to_pytorch(monkeypatch: 
     monkeypatch.setattr(latency.rows, "read", lambda _: [dense, onnx])
     assert (
         latency.table().splitlines()[-1]
-        == "| n | half | fp32 | 1 | 1 | 2 | – | – | – | – | – | 1.50 (0.75) | – | cpu: x |"
+        == "| n | half | fp32 | 1 | 1 | 2 | – | – | – | – | – | – | 1.50 (0.75) | – | cpu: x |"
     )

@@ -26,7 +26,8 @@ from subnet_search.masks import MaskSet
 from subnet_search.packed.timing import interleaved_ms, quartiles
 from subnet_search.provenance import current_commit, device_name, library_versions
 
-FORMS: tuple[FormName, ...] = get_args(FormName)
+ALL_FORMS: tuple[FormName, ...] = get_args(FormName)
+FORMS = tuple(form for form in ALL_FORMS if runtime_of(form) != "inductor")
 LEAST, MOST = 3, 200
 """Turns of each form, at least and at most."""
 PAUSE = 0.005
@@ -46,7 +47,9 @@ class BenchConfig:
         device: Where PyTorch runs, such as `cpu` or `cuda`; files are run on the CPU only.
         forms: Some of `dense`; `official` (K repeated passes, with the layers of the package masksembles); `masked`
             (as it is trained); `sliced` and `grouped` (packed); `onnx` and `pte` (packed, in onnxruntime and
-            ExecuTorch), with the dense network in the same runtime as `onnx_dense` and `pte_dense`.
+            ExecuTorch); `compiled` (packed, by `torch.compile`, which needs a C++ compiler and takes its time); with the
+            dense network in the same runtime as `onnx_dense`, `pte_dense` and `compiled_dense`. Default: all that is not
+            compiled.
         seconds: Measuring time of each batch and precision; every form takes at least three turns.
 
     Raises:
@@ -67,7 +70,7 @@ class BenchConfig:
             raise SubnetSearchError(f"threads is {self.threads}, expected at least 1")
         if not self.seconds >= 0:
             raise SubnetSearchError(f"seconds is {self.seconds}, expected at least 0")
-        for label, values, known in (("forms", self.forms, FORMS), ("precision", self.precision, get_args(Dtype))):
+        for label, values, known in (("forms", self.forms, ALL_FORMS), ("precision", self.precision, get_args(Dtype))):
             if not values or not set(values) <= set(known):
                 raise SubnetSearchError(f"{label} is {values}, expected some of {', '.join(known)}")
 
@@ -80,7 +83,7 @@ class BenchResult:
         rows: One for each batch, precision and form: plain JSON values. `ratio_to_dense` is to the dense network in
             the same runtime, `ratio_to_pytorch` to the one in PyTorch, both medians over the turns; null where that one
             was not measured. `macs` counts what is computed for one image, padding included. `peak_bytes` is the
-            memory of weights and one pass (see `peak_memory`), null for ExecuTorch.
+            memory of weights and one pass (see `peak_memory`), null for ExecuTorch and compiled code.
         missing: What has no row: `form`, `batch`, `dtype` and `reason`.
     """
 
@@ -200,8 +203,9 @@ def _measure(
                 "macs_ratio": variant.work.macs / ensemble.graph.dense_macs,
                 "parameters": variant.work.parameters,
                 "file_bytes": variant.file_bytes,
-                # programs of ExecuTorch share one working memory in a process: what one of them needs cannot be told
-                "peak_bytes": None if runtime == "executorch" else peak_memory(variant.network, example),
+                # programs of ExecuTorch share one working memory in a process: what one of them needs cannot be told;
+                # nor can what compiled code needs, which would be compiled anew to be looked at
+                "peak_bytes": None if runtime in ("executorch", "inductor") else peak_memory(variant.network, example),
                 **about,
             }
         )

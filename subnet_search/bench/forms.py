@@ -22,9 +22,26 @@ from subnet_search.formats.pte import export_pte
 from subnet_search.packed import PackConfig, pack
 from subnet_search.packed.packed_ensemble import PackedEnsemble, Shape
 
-FormName = Literal["dense", "official", "masked", "sliced", "grouped", "onnx_dense", "onnx", "pte_dense", "pte"]
-Runtime = Literal["pytorch", "onnxruntime", "executorch"]
-BASELINES: dict[Runtime, FormName] = {"pytorch": "dense", "onnxruntime": "onnx_dense", "executorch": "pte_dense"}
+FormName = Literal[
+    "dense",
+    "official",
+    "masked",
+    "sliced",
+    "grouped",
+    "onnx_dense",
+    "onnx",
+    "pte_dense",
+    "pte",
+    "compiled_dense",
+    "compiled",
+]
+Runtime = Literal["pytorch", "onnxruntime", "executorch", "inductor"]
+BASELINES: dict[Runtime, FormName] = {
+    "pytorch": "dense",
+    "onnxruntime": "onnx_dense",
+    "executorch": "pte_dense",
+    "inductor": "compiled_dense",
+}
 """Runtime → the form that is the dense network in it."""
 PACK_SECONDS = 2.0
 """For choosing among the layouts of memory of one packed form."""
@@ -32,8 +49,8 @@ PACK_SECONDS = 2.0
 
 def runtime_of(form: FormName) -> Runtime:
     """Returns what runs a form."""
-    kind = form.partition("_")[0]
-    return "onnxruntime" if kind == "onnx" else "executorch" if kind == "pte" else "pytorch"
+    runtimes: dict[str, Runtime] = {"onnx": "onnxruntime", "pte": "executorch", "compiled": "inductor"}
+    return runtimes.get(form.partition("_")[0], "pytorch")
 
 
 class Forms:
@@ -72,14 +89,18 @@ class Forms:
             SubnetSearchError: where the form cannot be built, and why.
         """
         runtime = runtime_of(form)
-        if runtime != "pytorch":
+        if runtime in ("onnxruntime", "executorch"):
             if dtype != "fp32":
                 raise SubnetSearchError(f"its file is in fp32, not in {dtype}")
             if self._device.type != "cpu":
                 raise SubnetSearchError(f"its file is run on the CPU, not on {self._device}")
             return self._onnx(form, example) if runtime == "onnxruntime" else self._pte(form, example)
         if form in ("sliced", "grouped"):
-            return [self._packed(form, example.to(self._device), dtype)]
+            return [self._packed((form,), example.to(self._device), dtype)]
+        if form == "compiled":
+            return [_compiled(self._packed(("sliced", "grouped"), example.to(self._device), dtype))]
+        if form == "compiled_dense":
+            return [_compiled(variant) for variant in self.build("dense", example, dtype)]
         makers: dict[str, Callable[[], nn.Module]] = {
             "dense": lambda: self._network,
             "official": lambda: official_network(self._network, self._ensemble),
@@ -90,9 +111,10 @@ class Forms:
         work = count_work(made, example)
         return [Variant(layout, Converting(made, dtype, layout).to(self._device), work) for layout in layouts]
 
-    def _packed(self, shape: Shape, example: Tensor, dtype: Dtype) -> Variant:
+    def _packed(self, shapes: tuple[Shape, ...], example: Tensor, dtype: Dtype) -> Variant:
+        """The fastest of the packed forms of these shapes."""
         ensemble = copy.deepcopy(self._ensemble).to(self._device)
-        packed = pack(ensemble, example, PackConfig(shapes=(shape,), precision=dtype, seconds=self._seconds))
+        packed = pack(ensemble, example, PackConfig(shapes=shapes, precision=dtype, seconds=self._seconds))
         return Variant(str(packed.form), packed, count_work(packed, example))
 
     def _onnx(self, form: FormName, example: Tensor) -> list[Variant]:
@@ -144,6 +166,13 @@ class Forms:
         packed: PackedEnsemble = pack(self._ensemble, example, PackConfig(shapes=shapes, seconds=0.0))
         stem = ", shared stem" if packed.form.shared_stem else ""
         return packed, packed.form.shape + stem  # memory lies in files as their runtime wants it
+
+
+def _compiled(variant: Variant) -> Variant:
+    """The same, compiled when it first runs; its work is what was counted before, as the compiler fuses but leaves out nothing."""
+    compiled = torch.compile(variant.network)
+    assert isinstance(compiled, nn.Module)
+    return Variant(variant.label, compiled, variant.work)
 
 
 def _size(path: Path) -> int:

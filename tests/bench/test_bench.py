@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -204,3 +205,17 @@ def test_the_file_holds_rows_and_reasons(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SubnetSearchError, match="cannot be written"):
         write_bench(result, tmp_path / "file" / "bench.json")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own code
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler, and there is no c++")
+def test_compiled_forms_are_measured_against_the_dense_network_compiled(ensemble, backbone) -> None:
+    config = BenchConfig(batch=(2,), seconds=0.0, forms=("dense", "grouped", "compiled_dense", "compiled"))
+    result = bench(ensemble, backbone.model, config)
+    assert result.missing == []
+    rows = by_form(result)
+    assert {rows[form]["runtime"] for form in ("compiled_dense", "compiled")} == {"inductor"}
+    assert rows["compiled_dense"]["ratio_to_dense"] == 1.0
+    assert rows["compiled"]["ratio_to_dense"] != rows["compiled"]["ratio_to_pytorch"]
+    assert rows["compiled_dense"]["macs"] == rows["dense"]["macs"]
+    assert rows["compiled"]["parameters"] <= rows["grouped"]["parameters"]
