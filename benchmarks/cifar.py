@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from subnet_search.backbones import Card
 from subnet_search.data import ArrayDataset, load_data, split
 from subnet_search.data.split import split_indices
+from subnet_search.files import write_bytes
 
 SETS = ("cifar10-train", "cifar10-test", "cifar100", "svhn", "tinyimagenet", "mnist-test")
 PARTS = ("cifar10-45k", "cifar10-held-out")
@@ -88,11 +90,11 @@ def npz(name: str, count: int | None = None) -> str:
     """
     path = CACHE / (f"{name}.npz" if count is None else f"{name}-{count}.npz")
     if not path.exists():
-        images, labels = (None if part is None else part[:count] for part in _arrays(name))
-        CACHE.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, **({"x": images} if labels is None else {"x": images, "y": labels}))
-        temporary.replace(path)
+        images, labels = _arrays(name)
+        arrays = {"x": images[:count], **({} if labels is None else {"y": labels[:count]})}
+        packed = io.BytesIO()
+        np.savez(packed, allow_pickle=False, **arrays)
+        write_bytes(path, packed.getvalue())
     return f"npz:{path}"
 
 
@@ -100,11 +102,13 @@ def _arrays(name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Images and labels of a set or a part, as they come from the folder."""
     if name in PARTS:
         images, labels = _arrays("cifar10-train")
+        assert labels is not None
         part = split_indices(torch.from_numpy(labels).long(), HELD_OUT_SHARE, 0)[PARTS.index(name)].numpy()
         return images[part], labels[part]
     spec = importlib.util.spec_from_file_location("arrays", folder() / "data" / "arrays.py")
     assert spec is not None
     assert spec.loader is not None
-    arrays = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(arrays)
-    return arrays.load(name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: tuple[NDArray[Any], NDArray[Any] | None] = module.load(name)
+    return found

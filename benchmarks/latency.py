@@ -171,9 +171,10 @@ def table() -> str:
             cells[key][row["form"]] = row
     titles = ("network", "masks", "dtype", "threads", "batch", "dense ms", *forms, "device")
     lines: list[list[str]] = []
-    for (*key, device), found in sorted(cells.items()):
+    for cell, found in sorted(cells.items()):
+        *about, device = map(str, cell)
         dense = f"{found['dense']['median_ms']:.3g}" if "dense" in found else "–"
-        lines.append([*map(str, key), dense, *(_ratio(found.get(form)) for form in forms), device])
+        lines.append([*about, dense, *(_ratio(found.get(form)) for form in forms), device])
     return markdown_table(titles, lines)
 
 

@@ -179,8 +179,8 @@ TABLES = {
 def rendered(text: str) -> str:
     """Returns the README with every table between its markers made anew."""
     for name, table in TABLES.items():
-        made = f"<!-- table: {name} -->\n{table()}\n<!-- end -->"
-        text = re.sub(rf"<!-- table: {name} -->.*?<!-- end -->", lambda _, made=made: made, text, flags=re.DOTALL)
+        between = re.compile(rf"(?<=<!-- table: {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        text = between.sub(f"{table()}\n".replace("\\", r"\\"), text)
     return text
 
 
