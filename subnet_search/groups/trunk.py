@@ -65,5 +65,19 @@ def trunk_macs(graph: GroupGraph, share: float) -> int:
     )
 
 
+def trunk_shares(graph: GroupGraph) -> list[float]:
+    """Returns the shares, growing, in (0, 1), at which a trunk gains a convolution or linear layer; see `trunk_layers`."""
+    shares: list[float] = []
+    cost = 0
+    for name in graph.order:
+        node = ("layer", name)
+        if name == graph.head or graph.order.count(name) > 1:
+            break
+        if node in graph.graph:
+            cost += graph.graph.nodes[node]["macs"]
+            shares.append((cost + 0.5) / graph.dense_macs)  # half of one, so that rounding does not lose the layer
+    return [share for share in shares if share < 1]
+
+
 def _note(name: str, order: list[str]) -> Any:
     return lambda _module, _inputs: order.append(name)

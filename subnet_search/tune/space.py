@@ -52,7 +52,7 @@ class SpaceConfig:
         members: Fewest and most members.
         budget: Smallest and largest budget, searched on a logarithmic scale.
         trunk: Smallest and largest share of the dense MACs that members have in common. A trial with a trunk that its
-            budget has no room for, or that leaves nothing to search, ends at once without a result.
+            budget has no room for, or that leaves nothing to search, takes the deepest that can be had.
         lambda_overlap: Smallest and largest weight of the overlap, on a logarithmic scale; for searches that have it.
         algorithm: Search algorithms and controls.
         criterion: Criteria of relevance; for searches by scores.

@@ -25,6 +25,7 @@ from subnet_search.tune import ledger
 from subnet_search.tune.artifacts import keep_artifacts
 from subnet_search.tune.ladder import epochs_of_rungs, goes_on
 from subnet_search.tune.objectives import losses_of, values_of
+from subnet_search.tune.room import with_room
 from subnet_search.tune.setup import TuneSetup
 from subnet_search.tune.space import suggest
 
@@ -78,6 +79,8 @@ def run_trial(trial: optuna.Trial, setup: TuneSetup) -> list[float]:
     config, clock = setup.config, Clock()
     role = str(trial.user_attrs[ledger.ROLE])
     run = suggest(trial, setup.space, config.run(), role)
+    if role == "search":
+        run = with_room(run, setup.space, setup.graph)
     trial.set_user_attr(ledger.SETTINGS, settings_of(run))
     plan = _planned(run, setup, clock)
     folder = RunFolder(config.out / "trials" / _root(trial))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from subnet_search.backbones import load_backbone
-from subnet_search.groups import GroupGraph, find_groups, macs, trunk_layers, trunk_macs
+from subnet_search.groups import GroupGraph, find_groups, macs, trunk_layers, trunk_macs, trunk_shares
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,16 @@ def test_norms_that_run_before_the_first_layer_left_to_the_members_are_part_of_i
     stem = resnet.graph.nodes["layer", "conv1"]["macs"] / resnet.dense_macs
     assert trunk_layers(resnet, stem * 1.01) == {"conv1", "bn1"}
     assert trunk_layers(resnet, stem * 0.99) == frozenset()
+
+
+def test_at_each_of_its_shares_a_trunk_gains_a_layer(resnet) -> None:
+    shares = trunk_shares(resnet)
+    assert len(shares) > 10
+    assert shares == sorted(shares)
+    for share in shares:
+        below, at = (trunk_layers(resnet, value) for value in (share - 2 / resnet.dense_macs, share))
+        assert below < at
+        assert trunk_macs(resnet, share) == int(share * resnet.dense_macs)
 
 
 def test_nothing_of_the_trunk_depends_on_a_layer_behind_it(resnet) -> None:

@@ -1,0 +1,67 @@
+"""A trunk as deep as there is room for."""
+
+from dataclasses import replace
+
+import optuna
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subnet_search.backbones import load_backbone
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import GroupGraph, find_groups, trunk_layers, trunk_shares
+from subnet_search.search import BudgetConfig
+from subnet_search.settings import RunConfig
+from subnet_search.stages import allocate
+from subnet_search.tune.room import with_room
+from subnet_search.tune.space import Dimension, SpaceConfig, dimensions, suggest
+
+
+@pytest.fixture(scope="module")
+def graph() -> GroupGraph:
+    return find_groups(load_backbone("resnet20", "random").model, torch.randn(2, 3, 32, 32))
+
+
+def space(graph: GroupGraph, run: RunConfig, **changes: object) -> tuple[Dimension, ...]:
+    return dimensions(SpaceConfig(**changes), run, graph)  # type: ignore[arg-type]
+
+
+def chosen(members: int, budget: float, trunk: float) -> RunConfig:
+    run = RunConfig(members=members, budget=BudgetConfig(budget=budget))
+    return replace(run, ensemble=replace(run.ensemble, trunk=trunk))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**20))
+def test_whatever_the_sampler_chooses_can_be_had(graph, seed) -> None:
+    run = RunConfig()
+    searched = space(graph, run)
+    found = suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask(), searched, run)
+    fitted = with_room(found, searched, graph)
+    allocate(graph, fitted)
+    assert fitted.ensemble.trunk <= found.ensemble.trunk
+    assert replace(fitted, ensemble=found.ensemble) == found
+
+
+def test_it_is_the_deepest_that_can_be_had(graph) -> None:
+    run = chosen(8, 0.5, 0.7)  # the streams run through all of it and could not be thinned behind it
+    with pytest.raises(SubnetSearchError, match="cannot be met with 8 members"):
+        allocate(graph, run)
+    fitted = with_room(run, space(graph, run), graph)
+    deeper = next(share for share in trunk_shares(graph) if share > fitted.ensemble.trunk)
+    assert trunk_layers(graph, deeper) > trunk_layers(graph, fitted.ensemble.trunk) > frozenset()
+    with pytest.raises(SubnetSearchError, match="cannot be met"):
+        allocate(graph, chosen(8, 0.5, deeper))
+
+
+def test_what_there_is_room_for_stays_as_it_was(graph) -> None:
+    run = chosen(4, 2.0, 0.4)
+    assert with_room(run, space(graph, run), graph) == run
+
+
+def test_a_trunk_that_is_not_searched_stays_and_one_goes_no_lower_than_the_space(graph) -> None:
+    run = chosen(8, 0.5, 0.7)
+    assert with_room(run, space(graph, run, names=("members", "budget")), graph) == run
+    with pytest.raises(SubnetSearchError, match="cannot be met with 8 members"):
+        with_room(run, space(graph, run, trunk=(0.65, 0.7)), graph)
