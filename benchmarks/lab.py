@@ -3,8 +3,9 @@
     python -m benchmarks.lab --ideas random flow flow-trunk-36 --budgets 1.0 2.0 --seeds 0
     python -m benchmarks.lab --ideas random flow --setting long --test --seeds 0 1 2
 
-An idea is a name in `IDEAS` and some settings of the run that differ from the defaults; everything else is the same for
-all. Choosing happens on 5,000 images held out of the training set and on Tiny-ImageNet; `--test` measures what was chosen,
+An idea is a search algorithm and what is added to it: `flow-trunk-36-overlap-10` is `flow` behind a trunk of 36 %, with
+overlaps at ten times the price, and `-shuffled` takes the shuffled twin of the masks. Everything else is the same for all.
+Choosing happens on 5,000 images held out of the training set and on Tiny-ImageNet; `--test` measures what was chosen,
 once, on the test images and the other OOD sets. Every cell is one `subnet_search.run`, so a killed grid goes on where it
 was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/README.md`.
 """
@@ -12,8 +13,9 @@ was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
 from subnet_search.data import ArrayDataset
+from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
@@ -36,31 +39,22 @@ from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 from subnet_search.tables import spread
 
 RUNS = Path(__file__).parent / "runs" / "lab"
-SEARCHES = ("flow", "draft", "core", "pairs", "progressive", "gates")
-TRUNKS = {f"trunk-{share}": {"ensemble.trunk": share / 100} for share in (18, 36, 52, 68, 84)}
+ALGORITHMS = (*sorted(CONTROLS), "flow", "draft", "core", "pairs", "progressive", "gates")
 
-OVERLAPS = {f"overlap-{value:g}": value for value in (0.0, 0.1, 0.3, 3.0, 10.0)}
-
-IDEAS: Mapping[str, Mapping[str, Any]] = {
-    **{name: {"search.algorithm": name} for name in (*CONTROLS, *SEARCHES)},
-    **{
-        f"{algorithm}-{name}": {"search.algorithm": algorithm, **setting}
-        for algorithm in ("random", "masksembles", *SEARCHES)
-        for name, setting in TRUNKS.items()
-    },
-    **{f"flow-{name}": {"search.lambda_overlap": value} for name, value in OVERLAPS.items()},
-    **{
-        f"flow-{trunk}-{name}": {**setting, "search.lambda_overlap": value}
-        for trunk, setting in TRUNKS.items()
-        for name, value in OVERLAPS.items()
-    },
-    "flow-head": {"ensemble.head": "member"},
-    "flow-bagging": {"finetune.bagging": True},
-    "flow-distill": {"finetune.distill": 0.5},
+AMOUNTS: Mapping[str, tuple[str, float]] = {
+    "trunk": ("ensemble.trunk", 100),
+    "overlap": ("search.lambda_overlap", 1),
+    "distill": ("finetune.distill", 100),
 }
-"""Name → settings of the run, with dots, that differ from its defaults. `IDEA-shuffled` is the shuffled twin of an idea."""
+"""What is added to an algorithm with a number → the setting that it changes, by its name with dots, and its divisor."""
 
-SHUFFLED = "-shuffled"
+SWITCHES: Mapping[str, Mapping[str, Any]] = {
+    "head": {"ensemble.head": "member"},
+    "bagging": {"finetune.bagging": True},
+    "repeat": {"finetune.mode": "repeat"},
+    "shuffled": {},  # the masks are, no setting is
+}
+"""What is added without a number → the settings that it changes."""
 
 SETTINGS = {"short": (25_000, 4), "long": (45_000, 12)}
 """Name → training images, epochs."""
@@ -75,7 +69,7 @@ class Grid:
     """The cells.
 
     Attributes:
-        ideas: Names in `IDEAS`, each with `-shuffled` for its shuffled twin.
+        ideas: Names in `ALGORITHMS`, each with any of `SWITCHES` and `AMOUNTS` behind it.
         setting: `short` (25,000 images, 4 epochs) or `long` (45,000 images, 12 epochs).
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds; all ideas have their first seed first.
@@ -106,9 +100,33 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),
         evaluate=EvaluateConfig(precision="auto"),
     )
-    for name, value in IDEAS[idea.removesuffix(SHUFFLED)].items():
+    for name, value in changes(idea).items():
         config = _with(config, name, value)
     return config
+
+
+def changes(idea: str) -> dict[str, Any]:
+    """Returns the settings that an idea changes, by their names with dots.
+
+    Raises:
+        SubnetSearchError: where the name is not understood.
+    """
+    algorithm = next((name for name in ALGORITHMS if idea == name or idea.startswith(f"{name}-")), "")
+    added = re.compile(rf"-(?:({'|'.join(SWITCHES)})|({'|'.join(AMOUNTS)})-(\d+(?:\.\d+)?))(?=-|$)")
+    rest = idea.removeprefix(algorithm)
+    if not algorithm or added.sub("", rest):
+        raise SubnetSearchError(
+            f"idea {idea!r} is not understood; expected one of {', '.join(ALGORITHMS)}, and behind it any of "
+            f"{', '.join((*SWITCHES, *(f'{name}-NUMBER' for name in AMOUNTS)))}, as in flow-trunk-36"
+        )
+    found: dict[str, Any] = {"search.algorithm": algorithm}
+    for switch, amount, number in added.findall(rest):
+        if switch:
+            found |= SWITCHES[switch]
+        else:
+            setting, divisor = AMOUNTS[amount]
+            found[setting] = float(number) / divisor
+    return found
 
 
 def _with(config: Any, name: str, value: Any) -> Any:
@@ -142,7 +160,7 @@ def main(grid: Grid) -> None:
                     job = partial(
                         subnet_search.run, config, backbone=backbone, splits=splits, report=False, progress=progress
                     )
-                    if idea.endswith(SHUFFLED):
+                    if idea.endswith("-shuffled"):
                         _shuffle(job(until="search"), seed)
                     result = job(until="evaluate")
                 for name, row in result.metrics.items():
@@ -204,27 +222,38 @@ FIGURES = (
 
 
 def table() -> str:
-    """Mean ± standard deviation over seeds, sorted by NLL within a network, budget, setting and set of images."""
-    cells: dict[tuple[Any, ...], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    """Mean ± standard deviation over seeds, sorted by NLL within a network, budget, setting and set of images.
+
+    An image counts as a sample once for each member that it is shown to in training.
+    """
+    cells: dict[tuple[Any, ...], dict[tuple[str, int, int], list[Mapping[str, Any]]]]
+    cells = defaultdict(lambda: defaultdict(list))
     dense: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows.read("lab"):
         if row["method"] == "dense":
             dense[(row["backbone"], row["settings"]["on"])] = row["metrics"]
         else:
             images = int(row["data"].rpartition(":")[2])
-            key = (row["backbone"], row["settings"]["on"], row["budget"], images * row["epochs"])
-            cells[key][row["method"]].append(row["metrics"])
-    titles = ("network", "on", "budget", "samples", "idea", *(title for title, *_ in FIGURES), "n")
+            key = (row["backbone"], row["settings"]["on"], row["budget"], images)
+            cells[key][row["method"], row["epochs"], row["samples_seen"]].append(row["metrics"])
+    titles = ("network", "on", "budget", "images", "idea", "epochs", "samples", *(title for title, *_ in FIGURES), "n")
     lines: list[list[str]] = []
     for key, ideas in sorted(cells.items()):
-        backbone, on, budget, samples = key
-        listed = sorted(ideas.items(), key=lambda item: sum(m["cls/NLL"] for m in item[1]) / len(item[1]))
-        if (backbone, on) in dense:
-            listed.append(("dense", [dense[(backbone, on)]]))
-        for idea, found in listed:
-            figures = [spread([m.get(name) for m in found], digits, scale) for _, name, scale, digits in FIGURES]
-            lines.append([backbone, on, str(budget), f"{samples:,}", idea, *figures, str(len(found))])
+        about = [str(key[0]), str(key[1]), str(key[2]), f"{key[3]:,}"]
+        for (idea, epochs, samples), found in sorted(ideas.items(), key=lambda item: _mean_nll(item[1])):
+            lines.append([*about, idea, str(epochs), f"{samples:,}", *_figures(found)])
+        if key[:2] in dense:
+            lines.append([*about, "dense", "–", "–", *_figures([dense[key[:2]]])])
     return markdown_table(titles, lines)
+
+
+def _mean_nll(found: Sequence[Mapping[str, Any]]) -> float:
+    return sum(metrics["cls/NLL"] for metrics in found) / len(found)
+
+
+def _figures(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    figures = [spread([metrics.get(name) for metrics in found], digits, scale) for _, name, scale, digits in FIGURES]
+    return [*figures, str(len(found))]
 
 
 if __name__ == "__main__":

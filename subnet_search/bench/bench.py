@@ -126,6 +126,8 @@ def bench(
         with tempfile.TemporaryDirectory() as folder:
             forms = Forms(ensemble, network, device, Path(folder), min(2.0, config.seconds))
             for batch, dtype in cells:
+                if any(runtime_of(form) == "inductor" for form in config.forms):
+                    torch.compiler.reset()  # what was compiled for other cells counts towards a limit, behind which nothing is
                 images = torch.rand(batch, *ensemble.card.input_shape, generator=torch.Generator().manual_seed(0))
                 example = ensemble.card.prepare(images)
                 built: dict[FormName, list[Variant]] = {}
