@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -248,7 +249,7 @@ def table() -> str:
 
 
 def _mean_nll(found: Sequence[Mapping[str, Any]]) -> float:
-    return sum(metrics["cls/NLL"] for metrics in found) / len(found)
+    return statistics.mean(float(metrics["cls/NLL"]) for metrics in found)
 
 
 def _figures(found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -46,8 +46,8 @@ class BenchConfig:
         threads: Threads of the CPU, in every runtime; None takes as many as PyTorch does.
         device: Where PyTorch runs, such as `cpu` or `cuda`; files are run on the CPU only.
         forms: Some of `dense`; `official` (K repeated passes, with the layers of the package masksembles); `masked`
-            (as it is trained); `sliced` and `grouped` (packed); `onnx` and `pte` (packed, in onnxruntime and
-            ExecuTorch); `compiled` (packed, by `torch.compile`, which needs a C++ compiler and takes its time); with the
+            (as it is trained); `sliced` and `grouped` (packed, the latter as it is or `merged`); `onnx` and `pte` (packed,
+            in onnxruntime and ExecuTorch); `compiled` (packed, by `torch.compile`, which needs a C++ compiler and takes its time); with the
             dense network in the same runtime as `onnx_dense`, `pte_dense` and `compiled_dense`. Default: all that is not
             compiled.
         seconds: Measuring time of each batch and precision; every form takes at least three turns.

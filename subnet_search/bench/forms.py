@@ -6,12 +6,11 @@ import copy
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from subnet_search.bench.runtimes import OnnxNetwork, PteNetwork
 from subnet_search.bench.torch_forms import LAYOUTS, Converting, Dtype, official_network
 from subnet_search.bench.variant import Variant, Work, count_work
 from subnet_search.ensemble import SubnetEnsemble
@@ -19,6 +18,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.formats.agreement import TOLERANCE
 from subnet_search.formats.onnx import export_onnx
 from subnet_search.formats.pte import export_pte
+from subnet_search.formats.runtimes import OnnxNetwork, PteNetwork
 from subnet_search.packed import PackConfig, pack
 from subnet_search.packed.packed_ensemble import PackedEnsemble, Shape
 
@@ -35,6 +35,8 @@ FormName = Literal[
     "compiled_dense",
     "compiled",
 ]
+Written = Shape | Literal["dense"]
+"""What a file holds."""
 Runtime = Literal["pytorch", "onnxruntime", "executorch", "inductor"]
 BASELINES: dict[Runtime, FormName] = {
     "pytorch": "dense",
@@ -43,6 +45,12 @@ BASELINES: dict[Runtime, FormName] = {
     "inductor": "compiled_dense",
 }
 """Runtime → the form that is the dense network in it."""
+SHAPES: dict[FormName, tuple[Shape, ...]] = {
+    "sliced": ("sliced",),
+    "grouped": ("grouped", "merged"),
+    "compiled": ("sliced", "grouped", "merged"),
+}
+"""Form → how the members may be put together in it."""
 PACK_SECONDS = 2.0
 """For choosing among the layouts of memory of one packed form."""
 
@@ -95,10 +103,9 @@ class Forms:
             if self._device.type != "cpu":
                 raise SubnetSearchError(f"its file is run on the CPU, not on {self._device}")
             return self._onnx(form, example) if runtime == "onnxruntime" else self._pte(form, example)
-        if form in ("sliced", "grouped"):
-            return [self._packed((form,), example.to(self._device), dtype)]
-        if form == "compiled":
-            return [_compiled(self._packed(("sliced", "grouped"), example.to(self._device), dtype))]
+        if form in SHAPES:
+            packed = self._packed(SHAPES[form], example.to(self._device), dtype)
+            return [_compiled(packed) if form == "compiled" else packed]
         if form == "compiled_dense":
             return [_compiled(variant) for variant in self.build("dense", example, dtype)]
         makers: dict[str, Callable[[], nn.Module]] = {
@@ -118,8 +125,8 @@ class Forms:
         return Variant(str(packed.form), packed, count_work(packed, example))
 
     def _onnx(self, form: FormName, example: Tensor) -> list[Variant]:
-        """The dense network, or the ensemble sliced and grouped: which of them is faster, onnxruntime alone can tell."""
-        shapes: tuple[str, ...] = ("dense",) if form == "onnx_dense" else ("sliced", "grouped")
+        """The dense network, or the ensemble in every shape: which of them is fastest, onnxruntime alone can tell."""
+        shapes: tuple[Written, ...] = ("dense",) if form == "onnx_dense" else get_args(Shape)
         found, faults = [], []
         for shape in shapes:
             try:
@@ -143,7 +150,7 @@ class Forms:
             label, work, path = self._file("pte", "sliced", example)
         return [Variant(label, PteNetwork(path, torch.get_num_threads()), work, _size(path))]
 
-    def _file(self, kind: Literal["onnx", "pte"], shape: str, example: Tensor) -> tuple[str, Work, Path]:
+    def _file(self, kind: Literal["onnx", "pte"], shape: Written, example: Tensor) -> tuple[str, Work, Path]:
         """What is written down, its work, and the file; a new one only for a new shape, or batch of a `.pte`."""
         key = (kind, shape, len(example) if kind == "pte" else 0)
         if key not in self._files:
@@ -159,11 +166,10 @@ class Forms:
             self._files[key] = (label, count_work(network, example), path)
         return self._files[key]
 
-    def _to_be_written(self, shape: str, example: Tensor) -> tuple[nn.Module, str]:
+    def _to_be_written(self, shape: Written, example: Tensor) -> tuple[nn.Module, str]:
         if shape == "dense":
             return self._network, "dense"
-        shapes: tuple[Shape, ...] = ("grouped",) if shape == "grouped" else ("sliced",)
-        packed: PackedEnsemble = pack(self._ensemble, example, PackConfig(shapes=shapes, seconds=0.0))
+        packed: PackedEnsemble = pack(self._ensemble, example, PackConfig(shapes=(shape,), seconds=0.0))
         stem = ", shared stem" if packed.form.shared_stem else ""
         return packed, packed.form.shape + stem  # memory lies in files as their runtime wants it
 

@@ -68,11 +68,23 @@ def export_onnx(
         difference = check_answers(
             network, deployable, run, path=path, batches=BATCHES, images=images, tolerance=tolerance
         )
-        # what refers to others comes last
-        files = sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name)
-        for file in files:
-            write_bytes(path.parent / file.name, file.read_bytes())
-        return Written(path, sum(file.stat().st_size for file in files), difference, BATCHES)
+        return Written(path, move_files(Path(folder), path), difference, BATCHES)
+
+
+def move_files(folder: Path, path: Path) -> int:
+    """Puts the files of a folder, the one of the target's name and what it refers to, in the target's folder.
+
+    Args:
+        folder: Where they are.
+        path: Target, replaced in one step, after the files that it refers to.
+
+    Returns:
+        Bytes of all files.
+    """
+    files = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
+    for file in files:
+        write_bytes(path.parent / file.name, file.read_bytes())
+    return sum(file.stat().st_size for file in files)
 
 
 def _translate(deployable: Deployable) -> Any:

@@ -23,10 +23,10 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes, write_json
 from subnet_search.formats.agreement import Written
 from subnet_search.formats.deployable import InputKind
+from subnet_search.formats.fastest_onnx import export_fastest_onnx
 from subnet_search.formats.mask_file import save_masks
 from subnet_search.formats.masksembles import to_masksembles
 from subnet_search.formats.member_file import save_member
-from subnet_search.formats.onnx import export_onnx
 from subnet_search.formats.packed_file import save_packed
 from subnet_search.formats.pt2 import export_pt2
 from subnet_search.formats.pte import export_pte
@@ -43,9 +43,9 @@ class FormatsConfig:
     """In which forms the ensemble is exported, beside the folder that this package loads.
 
     Attributes:
-        formats: `packed` (the fastest form on this machine, for PyTorch), `onnx`, `pt2` (torch.export), `pte`
-            (ExecuTorch with XNNPACK), `masksembles` (weights for the official layers, and the masks as `.npz`), `member`
-            (each member as a plain pruned network).
+        formats: `packed` (the fastest form on this machine, for PyTorch), `onnx` (the fastest in onnxruntime), `pt2`
+            (torch.export), `pte` (ExecuTorch with XNNPACK), `masksembles` (weights for the official layers, and the masks
+            as `.npz`), `member` (each member as a plain pruned network).
         input_kind: What the files take in: `uint8` (0..255), `float` (in [0, 1]) or `normalised` images.
         int8: Whether the `.pte` computes in eight-bit integers, calibrated on training images; what that costs is
             measured on the validation images.
@@ -114,7 +114,11 @@ def write_formats(
 
     writers: Mapping[Format, Callable[[], dict[str, Any]]] = {
         "packed": lambda: _packed(packed("auto"), folder),
-        "onnx": lambda: written(export_onnx, "ensemble.onnx"),
+        "onnx": lambda: _report(
+            export_fastest_onnx(
+                ensemble, sample, folder / "ensemble.onnx", batch=config.pack_batch, input_kind=config.input_kind
+            )
+        ),
         "pt2": lambda: written(export_pt2, "ensemble.pt2"),
         "pte": lambda: written(export_pte, "ensemble.pte", **quantised),
         "masksembles": lambda: _official(ensemble, folder),

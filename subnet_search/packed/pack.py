@@ -18,6 +18,7 @@ from subnet_search.groups import macs
 from subnet_search.packed.folding import work_in_place
 from subnet_search.packed.grouped import group_members
 from subnet_search.packed.member import norm_ranks, slice_member
+from subnet_search.packed.merging import merge_groups
 from subnet_search.packed.packed_ensemble import Form, PackedEnsemble, PackingReport, Shape
 from subnet_search.packed.program import Program, operator
 from subnet_search.packed.sliced import join_members, shared_stem
@@ -35,7 +36,7 @@ class PackConfig:
     """Among which forms the fastest is looked for.
 
     Attributes:
-        shapes: Some of `sliced` and `grouped`.
+        shapes: Some of `sliced`, `grouped` and `merged`.
         precision: `fp32`; `bf16`; or `auto`, which tries both where the device computes bf16 natively.
         compile: Whether `torch.compile` is tried on the fastest form; it needs a compiler and takes up to minutes.
         seconds: Time for measuring, beside two passes of each form.
@@ -44,7 +45,7 @@ class PackConfig:
         SubnetSearchError: where one of them is something else.
     """
 
-    shapes: tuple[Shape, ...] = ("sliced", "grouped")
+    shapes: tuple[Shape, ...] = ("sliced", "grouped", "merged")
     precision: Precision = "fp32"
     compile: bool = False
     seconds: float = 3.0
@@ -117,7 +118,7 @@ def _programs(
         found[Form("sliced")] = join_members(programs)
         if stem := shared_stem(programs):
             found[Form("sliced", shared_stem=True)] = join_members(programs, stem)
-    if "grouped" in shapes:
+    if "grouped" in shapes or "merged" in shapes:
         widths = {name: int(mask.sum(dim=1).max()) for name, mask in masks.masks.items()}
         idle = [name for name, kept in masks.depth.items() if not kept.any()]
         work, needed = ensemble.members * macs(ensemble.graph, widths, idle), ensemble.macs()
@@ -126,11 +127,19 @@ def _programs(
             return found
         programs = programs if equal else trace(padded)
         try:
-            found[Form("grouped")] = group_members(programs)
+            grouped = {Form("grouped"): group_members(programs)}
             if stem := shared_stem(programs):
-                found[Form("grouped", shared_stem=True)] = group_members(programs, stem)
+                grouped[Form("grouped", shared_stem=True)] = group_members(programs, stem)
         except SubnetSearchError as error:
             unavailable["grouped"] = str(error)
+            return found
+        if "grouped" in shapes:
+            found |= grouped
+        if "merged" in shapes:
+            merged = {replace(form, shape="merged"): merge_groups(program) for form, program in grouped.items()}
+            found |= {form: program for form, program in merged.items() if program is not None}
+            if None in merged.values():
+                unavailable["merged"] = "no group of a convolution is narrow"
     return found
 
 

@@ -13,7 +13,7 @@ from subnet_search.backbones import Card
 from subnet_search.ensemble import Predictor
 from subnet_search.errors import SubnetSearchError
 
-Shape = Literal["sliced", "grouped"]
+Shape = Literal["sliced", "grouped", "merged"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Form:
 
     Attributes:
         shape: `sliced` runs K thin networks one after the other, `grouped` one network with the members side by side in
-            its channels.
+            its channels, `merged` the same with narrow groups of its convolutions joined (`merge_groups`).
         shared_stem: Whether the layers before the members' first norms are computed once for all, their norms then
             not being folded.
         channels_last: Whether activations lie channels-last in memory.

@@ -80,9 +80,11 @@ def test_work_and_sizes_are_those_of_what_runs(everything, ensemble, backbone) -
         expected = dense if form in BASELINES.values() else MEMBERS * dense
         if form not in (*BASELINES.values(), "official", "masked"):
             expected = ensemble.macs()
-        if "shared stem" not in row["variant"]:
+        if "merged" in row["variant"]:
+            assert row["macs"] > expected  # zeros are multiplied, too
+        elif "shared stem" not in row["variant"]:
             assert row["macs"] == expected
-            assert row["macs_ratio"] == pytest.approx(expected / dense)
+        assert row["macs_ratio"] == pytest.approx(row["macs"] / dense)
         assert (row["file_bytes"] is not None) == (row["runtime"] != "pytorch")
         if row["file_bytes"]:
             assert row["file_bytes"] > 4 * row["parameters"]
@@ -152,9 +154,9 @@ def test_onnx_files_are_written_once_for_all_batches(ensemble, backbone, monkeyp
     made = Forms(ensemble, backbone.model, torch.device("cpu"), tmp_path, seconds=0.0)
     for batch in (1, 3):
         variants = made.build("onnx", torch.zeros(batch, 1, 8, 8), "fp32")
-        assert [variant.label.partition(",")[0] for variant in variants] == ["sliced", "grouped"]
-        assert [variant.file_bytes for variant in variants] == [3, 3]
-    assert written == [("0.onnx", 1), ("1.onnx", 1)] * 2
+        assert [variant.label.partition(",")[0] for variant in variants] == ["sliced", "grouped", "merged"]
+        assert [variant.file_bytes for variant in variants] == [3, 3, 3]
+    assert written == [("0.onnx", 1), ("1.onnx", 1), ("2.onnx", 1)] * 2
 
 
 def test_the_official_network_computes_what_its_masks_say(ensemble, backbone) -> None:
@@ -220,4 +222,4 @@ def test_compiled_forms_are_measured_against_the_dense_network_compiled(ensemble
     assert rows["compiled_dense"]["ratio_to_dense"] == 1.0
     assert rows["compiled"]["ratio_to_dense"] != rows["compiled"]["ratio_to_pytorch"]
     assert rows["compiled_dense"]["macs"] == rows["dense"]["macs"]
-    assert rows["compiled"]["parameters"] <= rows["grouped"]["parameters"]
+    assert rows["compiled"]["variant"].partition(",")[0] in ("sliced", "grouped", "merged")

@@ -5,7 +5,7 @@ import torch
 
 from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
-from subnet_search.formats import FormatsConfig, load_masks, load_packed, write_formats
+from subnet_search.formats import FormatsConfig, load_masks, load_packed, onnx, write_formats
 
 
 def images_of(ensemble, count: int = 12) -> ArrayDataset:
@@ -24,6 +24,9 @@ def test_every_format_is_written_and_reported(digits, tmp_path, needs) -> None:
     assert sorted(named) == sorted(path.name for path in tmp_path.iterdir())
     for entry in report.values():
         assert entry["bytes"] == sum((tmp_path / name).stat().st_size for name in entry["files"])
+    times = report["onnx"]["timings_ms"]
+    assert report["onnx"]["form"] == min(times, key=times.get)  # onnxruntime was asked
+    assert {"sliced", "grouped"} <= set(times)
     assert load_masks(tmp_path / "masks.npz", digits.graph).digest() == digits.masks.digest()
     assert load_packed(tmp_path / "packed.pt2").members == digits.members
 
@@ -43,6 +46,14 @@ def test_what_is_there_is_not_made_again_and_stays_in_the_report(digits, padded,
     assert dated().keys() == before.keys() | set(both["masksembles"]["files"])
     other = write_formats(padded, tmp_path, FormatsConfig(("member",)), images_of(padded))
     assert other["member"]["made_of"] != both["member"]["made_of"]
+
+
+def test_an_onnx_file_that_cannot_be_written_is_told_by_its_name(digits, tmp_path, needs, monkeypatch) -> None:
+    needs("onnx")
+    monkeypatch.setitem(onnx.export_onnx.__kwdefaults__, "tolerance", -1.0)
+    with pytest.raises(SubnetSearchError, match=rf"{tmp_path}/ensemble.onnx: output .* differs .* nothing was written"):
+        write_formats(digits, tmp_path, FormatsConfig(("onnx",)), images_of(digits))
+    assert not (tmp_path / "ensemble.onnx").exists()
 
 
 def test_a_damaged_report_is_named(digits, tmp_path) -> None:
