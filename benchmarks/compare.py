@@ -22,6 +22,7 @@ from benchmarks import cifar, rows
 from subnet_search.baselines import BaselineConfig
 from subnet_search.compare import CompareConfig, compare
 from subnet_search.data import split
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
@@ -108,6 +109,7 @@ def settings(grid: Grid) -> CompareConfig:
             validation=0.1,
         ),
         budget=BudgetConfig(budget=grid.budget),
+        ensemble=EnsembleConfig(),  # without a trunk
         baselines=BaselineConfig(grid.dropout, grid.depth_drop, input_repetition=grid.input_repetition),
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip"),
         evaluate=EvaluateConfig(precision="auto", shift_samples=0 if grid.validation else grid.shift_samples),

@@ -30,6 +30,7 @@ import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
 from subnet_search.data import ArrayDataset
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
@@ -98,6 +99,7 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
         network=BackboneConfig(cifar.architecture(grid.backbone), Path(cifar.WEIGHTS[grid.backbone])),
         images=DataConfig(data=f"cifar10-train:{images}", validation=0.1),
         budget=BudgetConfig(budget=budget),
+        ensemble=EnsembleConfig(),  # without a trunk, unless the idea has one
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),
         evaluate=EvaluateConfig(precision="auto"),
     )

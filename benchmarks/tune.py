@@ -30,6 +30,7 @@ import subnet_search
 from benchmarks import cifar, rows, tune_speed
 from benchmarks.main_job import OOD
 from benchmarks.markdown import markdown_table
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.files import write_bytes
 from subnet_search.finetune import FinetuneConfig
@@ -96,6 +97,7 @@ def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
         network=BackboneConfig("resnet20", cifar.weights(grid.network)) if real else BackboneConfig(),
         images=_images(grid.images) if real else DataConfig(),
         budget=BudgetConfig(budget=grid.budget),
+        ensemble=EnsembleConfig(),  # without a trunk
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip" if real else "none"),
         evaluate=EvaluateConfig(precision="auto"),
         space=SpaceConfig(budget=(0.5, grid.budget)),

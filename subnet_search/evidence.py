@@ -178,7 +178,7 @@ def layer_costs(ensemble: SubnetEnsemble) -> tuple[LayerCost, ...]:
     graph, masks = ensemble.graph, ensemble.masks
     widths = [{name: kept[k] for name, kept in masks.widths.items()} for k in range(ensemble.members)]
     members = [layer_macs(graph, own, masks.left_out(k)) for k, own in enumerate(widths)]
-    once = trunk_layers(graph, ensemble.config.trunk)
+    once = trunk_layers(graph, ensemble.config.trunk_share)
     dense = layer_macs(graph, {})
     return tuple(
         LayerCost(layer, cost, (cost,) if layer in once else tuple(own[layer] for own in members))

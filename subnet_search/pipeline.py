@@ -21,7 +21,7 @@ from subnet_search.export import export_ensemble, update_figures
 from subnet_search.files import write_json
 from subnet_search.finetune import History
 from subnet_search.formats import write_formats
-from subnet_search.groups import GroupGraph, find_groups
+from subnet_search.groups import GroupGraph, find_groups, trunk_macs
 from subnet_search.inputs import (
     Splits,
     check_splits,
@@ -38,7 +38,7 @@ from subnet_search.report import write_run_report
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import ENTWINED, SCORE_DRIVEN
 from subnet_search.settings import RunConfig, to_dict
-from subnet_search.stages import allocate, entwine, phases, score, scoring, search, train
+from subnet_search.stages import allocate, entwine, phases, score, scoring, search, settled, train
 from subnet_search.tracking import check_log, tracked
 
 log = logging.getLogger("subnet_search")
@@ -101,45 +101,48 @@ def run(
     splits = splits or open_splits(config.images, backbone.card)
     check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
-    quotas, depth = allocate(graph, config)
+    chosen = settled(config, graph)
+    quotas, depth = allocate(graph, chosen)
     # Nothing is written before this line, so that what cannot work leaves no trace.
     inputs = from_main(accelerator, lambda: training_digests(backbone, splits))
     folder = from_main(accelerator, lambda: RunFolder.open(config, inputs))
     backbone.model.to(accelerator.device)
     logged = folder.logged() if accelerator.is_main_process else nullcontext()
-    with logged, tracked(accelerator, config.log, folder.path / "tensorboard"):
-        log.info("%s until %s, on %s", config.out, until, device_name(accelerator.device))
+    with logged, tracked(accelerator, chosen.log, folder.path / "tensorboard"):
+        log.info("%s until %s, on %s", chosen.out, until, device_name(accelerator.device))
         log.info("%d groups are searchable, %d are left whole", len(graph.groups), len(graph.left_whole))
+        common = trunk_macs(graph, chosen.ensemble.trunk_share) / graph.dense_macs
+        log.info("members have %.0f %% of the dense MACs in common", 100 * common)
         masks, relevance = from_main(accelerator, lambda: (folder.masks(), folder.relevance()))
-        wanted = scoring(config).criterion
+        wanted = scoring(chosen).criterion
         if relevance is not None and masks is None and relevance.criterion != wanted:
             relevance = None  # `score` was run for another search
         # masks that somebody has put in the place of those that came out of training are trained from the beginning
-        entwined = (config.search.algorithm if masks is None else masks.algorithm) in ENTWINED
-        needed = entwined or (config.search.algorithm in SCORE_DRIVEN and masks is None)
+        entwined = (chosen.search.algorithm if masks is None else masks.algorithm) in ENTWINED
+        needed = entwined or (chosen.search.algorithm in SCORE_DRIVEN and masks is None)
         if relevance is None and (until == "score" or needed):
-            relevance = from_main(accelerator, lambda: score(backbone, graph, splits, quotas, config, progress))
+            relevance = from_main(accelerator, lambda: score(backbone, graph, splits, quotas, chosen, progress))
             if accelerator.is_main_process:
                 folder.save_relevance(relevance)
             log.info("scored by %s in %.1f s", relevance.criterion, relevance.seconds)
         if until == "score":
             return RunResult(folder)
 
-        searching, training = joined([]), config.seeded("finetune")
+        searching, training = joined([]), chosen.seeded("finetune")
         if entwined:
             assert relevance is not None
-            intact = replace(full_masks(graph.widths, config.members), depth=depth)
-            ensemble = SubnetEnsemble(backbone.model, graph, intact, backbone.card, config.ensemble)
-            *first, last = phases(backbone, graph, splits, relevance, quotas, config, progress)
+            intact = replace(full_masks(graph.widths, chosen.members), depth=depth)
+            ensemble = SubnetEnsemble(backbone.model, graph, intact, backbone.card, chosen.ensemble)
+            *first, last = phases(backbone, graph, splits, relevance, quotas, chosen, progress)
             searching, training = entwine(ensemble, first, backbone, splits, folder, accelerator, progress), last.config
             if choose := last.masks:
                 ensemble.set_masks(masks or from_main(accelerator, lambda: choose(ensemble)))
         else:
             masks = masks or from_main(
                 accelerator,
-                lambda: search(backbone, graph, splits, relevance, quotas, config, depth, progress),
+                lambda: search(backbone, graph, splits, relevance, quotas, chosen, depth, progress),
             )
-            ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, config.ensemble)
+            ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, chosen.ensemble)
         if accelerator.is_main_process and folder.masks() is None:
             folder.save_masks(ensemble.masks)
             log.info("searched by %s: mean IoU of the members %.3f", ensemble.algorithm, ensemble.masks.mean_iou())
@@ -147,26 +150,26 @@ def run(
         if until == "search":
             return RunResult(folder, masks)
 
-        fine = train(ensemble, training, backbone, splits, config, folder, accelerator, progress)
+        fine = train(ensemble, training, backbone, splits, chosen, folder, accelerator, progress)
         history = joined([searching, fine])
         log.info("fine-tuned on %d samples in %.1f s", history.samples_seen, sum(history.seconds))
         if until == "finetune" or not accelerator.is_main_process:
             return RunResult(folder, masks, ensemble)
 
         inputs |= evaluation_digests(splits)
-        metrics = folder.metrics(config, inputs) if until == "export" and "images" not in passed else None
+        metrics = folder.metrics(chosen, inputs) if until == "export" and "images" not in passed else None
         if metrics is None:
             folder.report.unlink(missing_ok=True)  # of other figures
             answers: dict[str, Answers] = {}
-            metrics = figures(ensemble, backbone, graph, splits, history, config, inputs, progress, answers)
+            metrics = figures(ensemble, backbone, graph, splits, history, chosen, inputs, progress, answers)
             folder.save_evidence(evidence_of(answers, splits.judged, ensemble, history, metrics, passed))
             write_json(folder.metrics_file, metrics)
             if folder.ensemble.exists():
-                update_figures(folder.ensemble, metrics["ensemble"]["metrics"], to_dict(config))
+                update_figures(folder.ensemble, metrics["ensemble"]["metrics"], to_dict(chosen))
             for name, row in metrics.items():
                 log.info("%s: accuracy %.4f, NLL %.4f", name, row["metrics"]["cls/Acc"], row["metrics"]["cls/NLL"])
         if until == "export":
-            export(ensemble, folder, splits, metrics, config, progress)
+            export(ensemble, folder, splits, metrics, chosen, progress)
         if report and not folder.report.exists():
             write_run_report(folder)
             log.info("reported in %s", folder.report)

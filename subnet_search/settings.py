@@ -100,7 +100,7 @@ class JobConfig:
     budget: Annotated[BudgetConfig, Flat] = field(default_factory=BudgetConfig)
     relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
-    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    ensemble: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(trunk=None))
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from accelerate import Accelerator
@@ -14,6 +15,7 @@ from subnet_search.backbones import Backbone
 from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
 from subnet_search.entwined import Phase, gates, progressive, scorer, train_phases
+from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, History, finetune
 from subnet_search.groups import GroupGraph
 from subnet_search.inputs import Splits
@@ -21,15 +23,48 @@ from subnet_search.masks import MaskSet, full_masks
 from subnet_search.measure import MaskMeasure
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.run_folder import RunFolder
-from subnet_search.search import Quotas, allocate_quotas, depth_masks, search_in_rounds, thinned_groups
+from subnet_search.search import (
+    Quotas,
+    allocate_quotas,
+    depth_masks,
+    search_in_rounds,
+    thinned_groups,
+    trunks_to_try,
+)
 from subnet_search.settings import RunConfig
 
 log = logging.getLogger("subnet_search")
 
 
+def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
+    """Returns the settings with a trunk: theirs, or, where they leave it open, the deepest that their budget has room for.
+
+    The official layers of Masksembles know no trunk, so that the control of that name has none.
+    """
+    if config.ensemble.trunk is not None:
+        return config
+    official = config.search.algorithm == "masksembles"
+    return deepest(config, graph, [0.0] if official else trunks_to_try(graph, config.members, config.budget))
+
+
+def deepest(config: RunConfig, graph: GroupGraph, trunks: Sequence[float]) -> RunConfig:
+    """Returns the settings with the first of some trunks that leaves the members within the budget.
+
+    Raises:
+        SubnetSearchError: where the budget cannot be met with the last one either.
+    """
+    *deeper, last = (replace(config, ensemble=replace(config.ensemble, trunk=trunk)) for trunk in trunks)
+    for choice in deeper:
+        with suppress(SubnetSearchError):
+            allocate(graph, choice)
+            return choice
+    allocate(graph, last)
+    return last
+
+
 def allocate(graph: GroupGraph, config: RunConfig) -> tuple[Quotas, dict[str, Tensor]]:
     """Decides how many channels of each group the members keep, and which members keep which residual branches."""
-    budget, trunk = config.budget, config.ensemble.trunk
+    budget, trunk = config.budget, config.ensemble.trunk_share
     depth: dict[str, Tensor] = {}
     if budget.depth and budget.budget is not None:
         share = (budget.budget * config.members) ** 0.5

@@ -350,3 +350,15 @@ def test_members_can_leave_out_blocks_within_the_budget(tmp_path, algorithm) -> 
     assert 1.3 < figures(result)["ensemble"]["cplx/MACsRatio"] <= 1.5
     with pytest.raises(SubnetSearchError, match="depth needs a budget of MACs"):
         BudgetConfig(keep=0.5, depth=True)
+
+
+def test_a_trunk_that_is_left_open_is_chosen_and_told(tmp_path) -> None:
+    config = tiny(tmp_path / "run", budget=BudgetConfig(1.2))
+    assert config.ensemble.trunk is None
+    result = run(config)
+    share = result.ensemble.config.trunk
+    assert 0.3 < share < 0.7
+    assert result.metrics["ensemble"]["settings"]["ensemble"]["trunk"] == share
+    assert read_manifest(tmp_path / "run" / "ensemble").config.trunk == share
+    assert "of the dense MACs in common" in (tmp_path / "run" / "log.txt").read_text()
+    assert run(config).metrics == result.metrics  # it is the same run, still left open

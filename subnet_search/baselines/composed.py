@@ -19,7 +19,8 @@ from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, trunk_layers
 from subnet_search.masks import full_masks
 from subnet_search.search import ENTWINED, SCORE_DRIVEN, BudgetConfig, SearchConfig, allocate_quotas, depth_masks
-from subnet_search.stages import phases, score, search
+from subnet_search.settings import RunConfig
+from subnet_search.stages import phases, score, search, settled
 
 Part = Literal["stochastic_depth", "depth_masks", "bagging", "mimo", "distill", "repeat"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -42,6 +43,7 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
         SubnetSearchError: where the network has not what a part needs, or the budget cannot be met.
     """
     run = replace(setup.run, search=search_config or setup.run.search, finetune=_training(setup, parts))
+    run = replace(run, ensemble=replace(run.ensemble, trunk=_trunk(run, setup.graph, search_config, parts)))
     chosen = replace(setup, run=run)
     return _whole(chosen, parts) if search_config is None else _masked(chosen, parts)
 
@@ -80,7 +82,7 @@ def _masked(setup: Setup, parts: Collection[str]) -> System:
         backbone, graph = widened(backbone, graph, inputs, run.seed)
     shallow = "depth_masks" in parts or run.budget.depth
     budget, depth = _allowed(setup, graph, alone=False, shallow=shallow, members=run.members)
-    quotas = allocate_quotas(graph, run.members, budget, depth, run.ensemble.trunk)
+    quotas = allocate_quotas(graph, run.members, budget, depth, run.ensemble.trunk_share)
     relevance = None
     if run.search.algorithm in SCORE_DRIVEN | ENTWINED:
         relevance = score(setup.backbone, setup.graph, setup.splits, quotas, run, setup.progress)
@@ -113,6 +115,14 @@ def _predictor(setup: Setup, ensemble: SubnetEnsemble, parts: Collection[str], i
     return predictor
 
 
+def _trunk(run: RunConfig, graph: GroupGraph, search_config: SearchConfig | None, parts: Collection[str]) -> float:
+    """What the members have in common where the settings leave it open: nothing, if they keep all channels."""
+    if search_config is None:
+        return run.ensemble.trunk or 0.0
+    shallow = "depth_masks" in parts or run.budget.depth
+    return settled(replace(run, budget=replace(run.budget, depth=shallow)), graph).ensemble.trunk_share
+
+
 def _training(setup: Setup, parts: Collection[str]) -> FinetuneConfig:
     """The settings of the training, with what the parts change."""
     given, several = setup.run.finetune, "mimo" in parts
@@ -139,11 +149,11 @@ def _allowed(
         raise SubnetSearchError("depth masks need a budget of MACs, got a kept share of channels; give a budget")
     # together with masked channels, the branches take half of what is to be saved, on a logarithmic scale
     share = budget.budget if alone else (budget.budget * members) ** 0.5
-    return budget, depth_masks(graph, members, share, setup.run.seed, setup.run.ensemble.trunk)
+    return budget, depth_masks(graph, members, share, setup.run.seed, setup.run.ensemble.trunk_share)
 
 
 def _drop_rates(ensemble: SubnetEnsemble, last: float) -> dict[str, float]:
     """Growing linearly with depth (Huang et al. 2016, equation 4); what members have in common is always there."""
-    branches, trunk = ensemble.graph.branches, trunk_layers(ensemble.graph, ensemble.config.trunk)
+    branches, trunk = ensemble.graph.branches, trunk_layers(ensemble.graph, ensemble.config.trunk_share)
     rates = {branch.site: last * (i + 1) / len(branches) for i, branch in enumerate(branches)}
     return {site: rate for site, rate in rates.items() if site not in trunk}

@@ -31,7 +31,8 @@ class EnsembleConfig:
         head: `shared` uses one classifier for all members, `member` one each.
         trunk: Share of the dense network's MACs, from the input on, in [0, 1), that members have in common: nothing is
             cut there, the normalisation is one for all, and it is paid for once (`subnet_search.groups.trunk_layers`).
-            0 lets members differ from the first layer on.
+            0 lets members differ from the first layer on; None lets a run choose it by its budget
+            (`subnet_search.search.trunk_depth`).
 
     Raises:
         SubnetSearchError: where one of them is something else.
@@ -39,14 +40,25 @@ class EnsembleConfig:
 
     norm: Sharing = "member"
     head: Sharing = "shared"
-    trunk: float = 0.0
+    trunk: float | None = 0.0
 
     def __post_init__(self) -> None:
         for label, value in (("norm", self.norm), ("head", self.head)):
             if value not in ("member", "shared"):
                 raise SubnetSearchError(f"ensemble.{label} is {value!r}, expected 'member' or 'shared'")
-        if not 0 <= self.trunk < 1:
+        if self.trunk is not None and not 0 <= self.trunk < 1:
             raise SubnetSearchError(f"ensemble.trunk is {self.trunk}, expected a share in [0, 1)")
+
+    @property
+    def trunk_share(self) -> float:
+        """The trunk's share of the dense MACs.
+
+        Raises:
+            SubnetSearchError: where it has not been chosen.
+        """
+        if self.trunk is None:
+            raise SubnetSearchError("ensemble.trunk is None, expected a share in [0, 1): only a run can choose it")
+        return self.trunk
 
 
 class SubnetEnsemble(Predictor):
@@ -77,7 +89,7 @@ class SubnetEnsemble(Predictor):
         self.network = copy.deepcopy(network)
         modules = dict(self.network.named_modules())
         depth = _depth(graph, masks)
-        trunk = trunk_layers(graph, self.config.trunk)
+        trunk = trunk_layers(graph, self.config.trunk_share)
         for name, mask in self._site_masks(masks, modules).items():
             module = modules[name]
             if isinstance(module, _BatchNorm) and self._owns_norms(name, trunk):
@@ -135,7 +147,7 @@ class SubnetEnsemble(Predictor):
             macs(self.graph, {name: kept[k] for name, kept in masks.widths.items()}, masks.left_out(k))
             for k in range(self.members)
         )
-        return alone - (self.members - 1) * trunk_macs(self.graph, self.config.trunk)
+        return alone - (self.members - 1) * trunk_macs(self.graph, self.config.trunk_share)
 
     def set_masks(self, masks: MaskSet) -> None:
         """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards).
@@ -166,10 +178,10 @@ class SubnetEnsemble(Predictor):
     def _site_masks(self, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
         """The masks of the site modules, after a look at the trunk, which all members have whole."""
         laid_out, depth = _site_masks(self.graph, masks, modules), _depth(self.graph, masks)
-        for name in trunk_layers(self.graph, self.config.trunk) & laid_out.keys():
+        for name in trunk_layers(self.graph, self.config.trunk_share) & laid_out.keys():
             if not (laid_out[name].all() and depth.get(name, laid_out[name]).all()):
                 raise SubnetSearchError(
-                    f"masks cut something of {name!r}, which is part of the trunk that members have in common (ensemble.trunk={self.config.trunk}); expected it whole: allocate quotas with the same trunk, or lower it"
+                    f"masks cut something of {name!r}, which is part of the trunk that members have in common (ensemble.trunk={self.config.trunk_share:g}); expected it whole: allocate quotas with the same trunk, or lower it"
                 )
         return laid_out
 

@@ -57,7 +57,7 @@ class ThinEnsemble(Predictor):
         self.skeletons = [thin_member(ensemble, k) for k in range(self.members)]
         self.parameters_read, self.statistics_read = _gathers(ensemble, self.skeletons)
         self.norms = _norms(ensemble, self.skeletons)
-        self.trunk = trunk_layers(ensemble.graph, ensemble.config.trunk)
+        self.trunk = trunk_layers(ensemble.graph, ensemble.config.trunk_share)
         self.training = ensemble.training
         self.follow()
         self.unread: list[nn.Parameter] = []
@@ -182,7 +182,7 @@ def _kept(name: str, found: dict[str, Tensor]) -> Any:
 
 def _check(ensemble: SubnetEnsemble) -> None:
     """Raises where a member's network cannot be run apart from the others'."""
-    network, trunk = ensemble.network, trunk_layers(ensemble.graph, ensemble.config.trunk)
+    network, trunk = ensemble.network, trunk_layers(ensemble.graph, ensemble.config.trunk_share)
     for name, module in network.named_modules():
         if name.removesuffix(".layer") in trunk:
             continue
@@ -231,7 +231,7 @@ def _gathers(
 ) -> tuple[list[tuple[str, Gather]], list[tuple[str, Gather]]]:
     """Name in the skeletons, and what is read there: parameters, and running statistics."""
     device = next(ensemble.parameters()).device
-    trunk = trunk_layers(ensemble.graph, ensemble.config.trunk)
+    trunk = trunk_layers(ensemble.graph, ensemble.config.trunk_share)
     parameters: list[tuple[str, Gather]] = []
     statistics: list[tuple[str, Gather]] = []
     for name, module in ensemble.network.named_modules():

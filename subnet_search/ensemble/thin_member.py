@@ -126,7 +126,7 @@ def thin_member(ensemble: SubnetEnsemble, member: int) -> ThinMember:
     sliced = slice_network(numbered, ensemble.graph, kept)
     places = {name: _places(whole[name].shape, small) for name, small in _tensors(sliced.network)}
     _leave_out(sliced, ensemble, masks.left_out(member))
-    recalled = {name: Recalled() for name in trunk_layers(ensemble.graph, ensemble.config.trunk)}
+    recalled = {name: Recalled() for name in trunk_layers(ensemble.graph, ensemble.config.trunk_share)}
     for name, result in recalled.items():
         sliced.network.set_submodule(name, result)
     network = sliced if _changes_numbers(sliced) else SlicedNetwork(sliced.network, (), {})

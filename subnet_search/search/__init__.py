@@ -7,6 +7,7 @@ from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.rescoring import search_in_rounds
 from subnet_search.search.shuffled import shuffled
+from subnet_search.search.trunk_depth import trunks_to_try
 
 __all__ = [
     "ALGORITHMS",
@@ -23,4 +24,5 @@ __all__ = [
     "search_masks",
     "shuffled",
     "thinned_groups",
+    "trunks_to_try",
 ]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
 
 from optuna.distributions import FloatDistribution
 
-from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, trunk_shares
 from subnet_search.settings import RunConfig
-from subnet_search.stages import allocate
+from subnet_search.stages import deepest
 from subnet_search.tune.space import Dimension
 
 
@@ -33,16 +30,6 @@ def with_room(run: RunConfig, space: Sequence[Dimension], graph: GroupGraph) -> 
     if not ranges:
         return run
     assert isinstance(ranges[0], FloatDistribution)
-    chosen, least = run.ensemble.trunk, ranges[0].low
+    chosen, least = run.ensemble.trunk_share, ranges[0].low
     shallower = [share for share in reversed(trunk_shares(graph)) if least < share < chosen]
-    for trunk in (chosen, *shallower):
-        with suppress(SubnetSearchError):
-            allocate(graph, _with_trunk(run, trunk))
-            return _with_trunk(run, trunk)
-    run = _with_trunk(run, least)
-    allocate(graph, run)
-    return run
-
-
-def _with_trunk(run: RunConfig, trunk: float) -> RunConfig:
-    return replace(run, ensemble=replace(run.ensemble, trunk=trunk))
+    return deepest(run, graph, [chosen, *shallower, least])

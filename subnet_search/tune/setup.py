@@ -27,6 +27,8 @@ from subnet_search.inputs import (
     training_digests,
 )
 from subnet_search.processes import open_accelerator
+from subnet_search.settings import RunConfig
+from subnet_search.stages import settled
 from subnet_search.tune.cache import Cache
 from subnet_search.tune.config import TuneConfig
 from subnet_search.tune.space import Dimension, dimensions
@@ -64,9 +66,14 @@ class TuneSetup:
         return Cache(self.config.out / "cache", {**self.inputs, "device": self.accelerator.device.type})
 
     @cached_property
+    def own(self) -> RunConfig:
+        """The job's own settings, with a trunk where they leave it open."""
+        return settled(self.config.run(), self.graph)
+
+    @cached_property
     def space(self) -> tuple[Dimension, ...]:
         """What is searched."""
-        return dimensions(self.config.space, self.config.run(), self.graph)
+        return dimensions(self.config.space, self.own, self.graph)
 
     @property
     def ood(self) -> str:

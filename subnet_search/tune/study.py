@@ -119,7 +119,7 @@ def _describe(study: optuna.Study, setup: TuneSetup) -> None:
 
 def _enqueue(study: optuna.Study, setup: TuneSetup) -> None:
     """Queues the job's own settings and the control, so that the study can never end below them."""
-    run = setup.config.run()
+    run = setup.own
     roles = ("default",) if run.search.algorithm == CONTROL else ("default", "control")
     trials = study.get_trials(deepcopy=False)
     again = {trial.number for trial in ledger.lost(trials)}

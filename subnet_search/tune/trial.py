@@ -20,7 +20,7 @@ from subnet_search.relevance import Relevance
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas, thinned_groups
 from subnet_search.settings import RunConfig, to_dict
-from subnet_search.stages import allocate, entwine, phases, score, search, train
+from subnet_search.stages import allocate, entwine, phases, score, search, settled, train
 from subnet_search.tune import ledger
 from subnet_search.tune.artifacts import keep_artifacts
 from subnet_search.tune.ladder import epochs_of_rungs, goes_on
@@ -81,6 +81,7 @@ def run_trial(trial: optuna.Trial, setup: TuneSetup) -> list[float]:
     run = suggest(trial, setup.space, config.run(), role)
     if role == "search":
         run = with_room(run, setup.space, setup.graph)
+    run = settled(run, setup.graph)  # where the trunk is not searched, and left open
     trial.set_user_attr(ledger.SETTINGS, settings_of(run))
     plan = _planned(run, setup, clock)
     folder = RunFolder(config.out / "trials" / _root(trial))

@@ -1,0 +1,72 @@
+"""The trunk that a budget suggests, and what comes of it where there is no room for it."""
+
+import pytest
+import torch
+from torch import nn
+
+from subnet_search import stages
+from subnet_search.backbones import load_backbone
+from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import GroupGraph, find_groups
+from subnet_search.masks import full_masks
+from subnet_search.search import BudgetConfig, SearchConfig, trunks_to_try
+from subnet_search.search.trunk_depth import DEEPEST, LEAST, MOST
+from subnet_search.settings import RunConfig
+from subnet_search.stages import settled
+
+
+@pytest.fixture(scope="module", params=["resnet20", "resnet32"])
+def graph(request) -> GroupGraph:
+    return find_groups(load_backbone(request.param, "random").model, torch.randn(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("members", [2, 3, 4, 8])
+@pytest.mark.parametrize("budget", [0.5, 0.9, 1.0, 1.3, 2.0, 3.0])
+def test_members_keep_enough_and_not_too_much(graph, members, budget) -> None:
+    trunks = trunks_to_try(graph, members, BudgetConfig(budget))
+    assert trunks == sorted(trunks, reverse=True)
+    assert trunks[-1] == 0.0
+    for share in trunks[:-1]:
+        assert 0 < share <= DEEPEST
+        kept = (budget - share) / (members * (1 - share))
+        assert LEAST * min(1.0, budget / members) <= kept <= MOST
+
+
+def test_depths_that_were_measured(graph) -> None:
+    depth = {budget: trunks_to_try(graph, 4, BudgetConfig(budget))[0] for budget in (1.0, 2.0)}
+    assert 0.62 < depth[1.0] <= DEEPEST
+    assert 0.48 < depth[2.0] < 0.55
+    assert trunks_to_try(graph, 2, BudgetConfig(2.0)) == [0.0]  # members that keep everything anyway
+    assert trunks_to_try(graph, 4, BudgetConfig(None, keep=0.5)) == [0.0]
+
+
+def test_a_run_takes_the_deepest_that_its_budget_has_room_for(graph, monkeypatch) -> None:
+    trunks = trunks_to_try(graph, 4, BudgetConfig())
+    assert settled(RunConfig(), graph).ensemble.trunk == trunks[0]
+    right = stages.allocate
+
+    def without_room(graph: GroupGraph, config: RunConfig) -> object:
+        if config.ensemble.trunk_share > trunks[2]:
+            raise SubnetSearchError("no room")
+        return right(graph, config)
+
+    monkeypatch.setattr(stages, "allocate", without_room)
+    assert settled(RunConfig(), graph).ensemble.trunk == trunks[2]
+
+
+def test_what_was_chosen_stays(graph) -> None:
+    for trunk in (0.0, 0.3):
+        run = RunConfig(ensemble=EnsembleConfig(trunk=trunk))
+        assert settled(run, graph) is run
+    assert settled(RunConfig(search=SearchConfig("masksembles")), graph).ensemble.trunk == 0.0
+    with pytest.raises(SubnetSearchError, match=r"budget 0.001 cannot be met with 4 members"):
+        settled(RunConfig(budget=BudgetConfig(0.001)), graph)
+
+
+def test_an_ensemble_wants_a_number() -> None:
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    graph = find_groups(network, torch.randn(2, 4))
+    card = load_backbone("resnet20", "random").card
+    with pytest.raises(SubnetSearchError, match=r"ensemble.trunk is None, expected a share in \[0, 1\)"):
+        SubnetEnsemble(network, graph, full_masks(graph.widths, 2), card, EnsembleConfig(trunk=None))
