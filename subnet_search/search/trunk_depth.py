@@ -24,12 +24,13 @@ def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list
     Args:
         graph: The network's groups.
         members: Number of members K.
-        budget: What the ensemble may cost; without a budget of MACs there is no trunk.
+        budget: What the ensemble may cost; without a budget of MACs there is no trunk, nor where members leave out
+            whole branches, of which a deep trunk would keep most.
 
     Returns:
         Shares of the dense MACs, in [0, 1); whether a budget has room for the members with one, `allocate_quotas` tells.
     """
-    if budget.budget is None:
+    if budget.budget is None or budget.depth:
         return [0.0]
 
     def kept(share: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -67,8 +68,11 @@ class TuneSetup:
 
     @cached_property
     def own(self) -> RunConfig:
-        """The job's own settings, with a trunk where they leave it open."""
-        return settled(self.config.run(), self.graph)
+        """The job's own settings, with a trunk where they leave it open; that they cannot work, their trial says."""
+        run = self.config.run()
+        with suppress(SubnetSearchError):
+            return settled(run, self.graph)
+        return dataclasses.replace(run, ensemble=dataclasses.replace(run.ensemble, trunk=0.0))
 
     @cached_property
     def space(self) -> tuple[Dimension, ...]:

@@ -39,6 +39,7 @@ def test_depths_that_were_measured(graph) -> None:
     assert 0.48 < depth[2.0] < 0.55
     assert trunks_to_try(graph, 2, BudgetConfig(2.0)) == [0.0]  # members that keep everything anyway
     assert trunks_to_try(graph, 4, BudgetConfig(None, keep=0.5)) == [0.0]
+    assert trunks_to_try(graph, 4, BudgetConfig(2.0, depth=True)) == [0.0]
 
 
 def test_a_run_takes_the_deepest_that_its_budget_has_room_for(graph, monkeypatch) -> None:

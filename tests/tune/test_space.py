@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, find_groups
@@ -74,6 +75,7 @@ def test_the_jobs_own_settings_are_always_among_the_choices(
 ) -> None:
     run = RunConfig(
         members=members,
+        ensemble=EnsembleConfig(trunk=0.9),  # deeper than the space
         budget=BudgetConfig(budget=budget),
         search=SearchConfig(algorithm=algorithm, lambda_overlap=overlap),
         finetune=FinetuneConfig(epochs=epochs, distill=distill),
