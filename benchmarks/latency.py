@@ -62,6 +62,7 @@ class Grid:
         forms: Which forms of `subnet-search bench`; those that are compiled are asked for by name.
         device: `cpu` or `cuda`.
         packing: Measures packing instead.
+        again: Measures cells that have rows already, too; of several rows the last counts.
     """
 
     networks: tuple[str, ...] = ("resnet20", "resnet50")
@@ -75,6 +76,7 @@ class Grid:
     forms: tuple[FormName, ...] = FORMS
     device: str = "cpu"
     packing: bool = False
+    again: bool = False
 
 
 def network(name: str, image: int) -> tuple[nn.Module, Card]:
@@ -220,7 +222,7 @@ def main(grid: Grid) -> None:
         for name in grid.networks:
             for kind in grid.masks:
                 for threads in grid.threads:
-                    if not _done(name, kind, threads, grid):
+                    if grid.again or not _done(name, kind, threads, grid):
                         progress.console.print(f"{name}, {kind}, {threads} threads")
                         measure(name, kind, threads, grid, progress)
 

@@ -21,6 +21,7 @@ from benchmarks import cifar, rows
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
+from subnet_search.finetune.config import Mode
 from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 
@@ -43,6 +44,8 @@ class Grid:
             those of the method `METHOD+distill`.
         trunk: Share of the dense MACs that members have in common (`ensemble.trunk`); where it is positive, the rows
             are those of the method `METHOD+trunk`, with the share in per cent.
+        mode: How images are shown to the members (`finetune.mode`); with another one than `split` the rows are those
+            of the method `METHOD+MODE`.
     """
 
     backbone: str = "resnet20"
@@ -53,6 +56,7 @@ class Grid:
     members: int = 4
     distill: float = 0.0
     trunk: float = 0.0
+    mode: Mode = "split"
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
@@ -72,7 +76,9 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
         budget=BudgetConfig(budget=budget),
         search=search,
         ensemble=EnsembleConfig(trunk=grid.trunk),
-        finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip", distill=grid.distill),
+        finetune=FinetuneConfig(
+            epochs=grid.epochs, batch_size=256, augment="crop-flip", distill=grid.distill, mode=grid.mode
+        ),
         evaluate=EvaluateConfig(precision="auto"),
     )
 
@@ -99,7 +105,8 @@ def main(grid: Grid) -> None:
 
 def _key(grid: Grid, method: str) -> str:
     trunk = f"+trunk{100 * grid.trunk:.0f}" if grid.trunk else ""
-    return f"{method}{trunk}{'+distill' if grid.distill else ''}"
+    mode = f"+{grid.mode}" if grid.mode != "split" else ""
+    return f"{method}{trunk}{mode}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from subnet_search.backbones import Backbone, Card, load_backbone
 from subnet_search.compare import CompareConfig, compare
 from subnet_search.data import load_data, split
-from subnet_search.ensemble import SubnetEnsemble, Uncertainty, recalibrate
+from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble, Uncertainty, recalibrate
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import evaluate
 from subnet_search.export import export_ensemble, load_ensemble
@@ -13,7 +13,7 @@ from subnet_search.masks import MaskSet, full_masks
 from subnet_search.packed import member_network, pack
 from subnet_search.pipeline import run
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
-from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks, shuffled
+from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks, shuffled, trunks_to_try
 from subnet_search.settings import RunConfig
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "BudgetConfig",
     "Card",
     "CompareConfig",
+    "EnsembleConfig",
     "FinetuneConfig",
     "GroupGraph",
     "MaskSet",
@@ -49,4 +50,5 @@ __all__ = [
     "search_masks",
     "shuffled",
     "split",
+    "trunks_to_try",
 ]
