@@ -47,9 +47,9 @@ class BenchConfig:
         device: Where PyTorch runs, such as `cpu` or `cuda`; files are run on the CPU only.
         forms: Some of `dense`; `official` (K repeated passes, with the layers of the package masksembles); `masked`
             (as it is trained); `sliced` and `grouped` (packed, the latter as it is or `merged`); `onnx` and `pte` (packed,
-            in onnxruntime and ExecuTorch); `compiled` (packed, by `torch.compile`, which needs a C++ compiler and takes its time); with the
-            dense network in the same runtime as `onnx_dense`, `pte_dense` and `compiled_dense`. Default: all that is not
-            compiled.
+            in onnxruntime and ExecuTorch); `compiled` (packed, by `torch.compile`, which needs a C++ compiler and takes
+            its time); with the dense network in the same runtime as `onnx_dense`, `pte_dense` and `compiled_dense`.
+            Default: all that is not compiled.
         seconds: Measuring time of each batch and precision; every form takes at least three turns.
 
     Raises:
@@ -127,7 +127,7 @@ def bench(
             forms = Forms(ensemble, network, device, Path(folder), min(2.0, config.seconds))
             for batch, dtype in cells:
                 if any(runtime_of(form) == "inductor" for form in config.forms):
-                    torch.compiler.reset()  # what was compiled for other cells counts towards a limit, behind which nothing is
+                    torch.compiler.reset()  # after a number of compilations of the same code, it compiles no more
                 images = torch.rand(batch, *ensemble.card.input_shape, generator=torch.Generator().manual_seed(0))
                 example = ensemble.card.prepare(images)
                 built: dict[FormName, list[Variant]] = {}

@@ -32,7 +32,7 @@ class EnsembleConfig:
         trunk: Share of the dense network's MACs, from the input on, in [0, 1), that members have in common: nothing is
             cut there, the normalisation is one for all, and it is paid for once (`subnet_search.groups.trunk_layers`).
             0 lets members differ from the first layer on; None lets a run choose it by its budget
-            (`subnet_search.search.trunk_depth`).
+            (`subnet_search.trunks_to_try`).
 
     Raises:
         SubnetSearchError: where one of them is something else.
