@@ -173,7 +173,10 @@ def heal(study: optuna.Study, unclaimed: dict[int, float], grace: float) -> None
         else:
             dead = process == own or runs(process) is False
         if dead:
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            with suppress(
+                UpdateFinishedTrialError
+            ):  # another worker may be as quick between Optuna's look and its word
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     for trial in ledger.lost(study.get_trials(deepcopy=False)):
         ledger.queue_again(study, trial)
 

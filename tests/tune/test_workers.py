@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 import subnet_search.tune.work as work
@@ -150,6 +151,20 @@ def test_trials_without_a_name_are_given_up_after_a_while(monkeypatch) -> None:
 def test_a_trial_that_this_process_left_behind_is_run_again() -> None:
     study = optuna.create_study()
     study.ask().set_user_attr("worker", this_process())  # the storage went away before it could be ended
+    work.heal(study, {}, grace=60.0)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_two_workers_may_heal_the_same_trial_at_once(monkeypatch) -> None:
+    study = optuna.create_study()
+    study.ask().set_user_attr("worker", this_process())
+    other = optuna.load_study(study_name=study.study_name, storage=study._storage)
+
+    def tell(number: int, state: TrialState, **_: object) -> None:
+        other.tell(number, state=state)  # between Optuna's look at the state and what this worker says of it
+        raise UpdateFinishedTrialError
+
+    monkeypatch.setattr(study, "tell", tell)
     work.heal(study, {}, grace=60.0)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
