@@ -54,10 +54,16 @@ def weights(backbone: str) -> Path:
     """Returns the file of the weights of a network, or ends the program with a sentence that says how to get it."""
     if not backbone.endswith(HELD_OUT):
         return folder() / "backbones" / WEIGHTS[backbone]
-    path = TRAINED / WEIGHTS[backbone]
+    path = trained(backbone)
     if not path.exists():
         sys.exit(f"train {backbone} first: python -m benchmarks.train_resnet --backbone {architecture(backbone)}")
     return path
+
+
+def trained(backbone: str, seed: int = 0) -> Path:
+    """Returns where the weights of a network of `benchmarks.train_resnet` are; those of other seeds have it in their name."""
+    file = TRAINED / WEIGHTS[backbone]
+    return file.with_stem(f"{file.stem}-{seed}") if seed else file
 
 
 def architecture(backbone: str) -> str:

@@ -41,11 +41,12 @@ from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 from subnet_search.tables import spread
 
 RUNS = Path(__file__).parent / "runs" / "lab"
-ALGORITHMS = (*sorted(CONTROLS), "flow", "draft", "core", "pairs", "progressive", "gates")
+ALGORITHMS = (*sorted(CONTROLS), "flow", "draft", "core", "pairs", "swap", "progressive", "gates")
 
 AMOUNTS: Mapping[str, tuple[str, float]] = {
     "trunk": ("ensemble.trunk", 100),
     "overlap": ("search.lambda_overlap", 1),
+    "corr": ("relevance.lambda_corr", 1),
     "distill": ("finetune.distill", 100),
 }
 """What is added to an algorithm with a number → the setting that it changes, by its name with dots, and its divisor."""
@@ -53,6 +54,7 @@ AMOUNTS: Mapping[str, tuple[str, float]] = {
 SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "head": {"ensemble.head": "member"},
     "bagging": {"finetune.bagging": True},
+    "rescored": {"search.rescoring": 2},
     "repeat": {"finetune.mode": "repeat"},
     "shuffled": {},  # the masks are, no setting is
 }

@@ -17,6 +17,7 @@ AXES = (("ens/ErrCorr", 1), ("ens/MemberAcc", 100))
 """Key of the metrics and factor: across, up."""
 HEIGHT, LEFT, BELOW = 3.6, 0.68, 0.5
 """Inches: the axes, what is left of them and below them."""
+OVERLAP, TRUNK = "search.lambda_overlap", "ensemble.trunk"
 LEAST = 3
 """So many values of λ_overlap make a front."""
 NOTE = (
@@ -32,12 +33,16 @@ def fronts() -> dict[str, dict[float, list[Metrics]]]:
     found: dict[tuple[Any, ...], dict[float, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.read("lab"):
         changed = {} if row["method"] == "dense" else lab.changes(row["method"])
-        if changed.pop("search.algorithm", None) == "flow" and changed.keys() <= {"search.lambda_overlap"}:
+        if changed.pop("search.algorithm", None) == "flow" and changed.keys() <= {OVERLAP, TRUNK}:
             setting = (row["backbone"], row["settings"]["on"], row["budget"], row["epochs"], row["data"])
-            found[setting][row["settings"]["search"]["lambda_overlap"]].append(row["metrics"])
+            found[(*setting, changed.get(TRUNK, 0.0))][row["settings"]["search"]["lambda_overlap"]].append(
+                row["metrics"]
+            )
     return {
-        f"{backbone}-{budget}-{epochs}x{data.rpartition(':')[2]}-{on}": dict(sorted(points.items()))
-        for (backbone, on, budget, epochs, data), points in found.items()
+        f"{backbone}-{budget}{f'-trunk-{100 * trunk:.0f}' if trunk else ''}-{epochs}x{data.rpartition(':')[2]}-{on}": dict(
+            sorted(points.items())
+        )
+        for (backbone, on, budget, epochs, data, trunk), points in found.items()
         if len(points) >= LEAST
     }
 

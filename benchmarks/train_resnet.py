@@ -5,7 +5,8 @@
 The pretrained ResNets have seen all 50,000 training images. Settings that are chosen on held-out images then favour what
 keeps much of the backbone, because it answers from memory (`search/README.md`). A network from here goes by the name
 `resnet20-45k` in the other benchmarks. A killed training goes on where it was; the figures go to
-`results/train_resnet.jsonl`, the weights to `weights/`.
+`results/train_resnet.jsonl`, the weights to `weights/`. Those of other seeds are members of the Deep Ensemble of
+`benchmarks.deep_ensemble`.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Training:
 def main(training: Training) -> None:
     """Trains, measures, and writes the weights."""
     console = Console()
-    name = f"{training.backbone}{cifar.HELD_OUT}"
-    file = cifar.TRAINED / cifar.WEIGHTS[name]
+    file = cifar.trained(f"{training.backbone}{cifar.HELD_OUT}", training.seed)
+    name = file.stem
     if training.images is None and file.exists():
         sys.exit(f"{file} is there already; move it away to train {name} anew, and its rows with it")
     backbone = load_backbone(training.backbone, "random", seed=training.seed)

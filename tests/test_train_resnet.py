@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import cifar, rows, train_resnet
+from benchmarks import cifar, deep_ensemble, rows, train_resnet
 from subnet_search.backbones import load_backbone
 from subnet_search.data import ArrayDataset, load_data
+from subnet_search.evaluate import check_row
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def pictures(monkeypatch, tmp_path) -> None:
     draw = torch.Generator().manual_seed(0)
     found = {
         name: ArrayDataset(torch.rand(40, 3, 32, 32, generator=draw), torch.arange(40) % 10, name)
-        for name in ("cifar10-train", "cifar10-test")
+        for name in cifar.SETS
     }
     monkeypatch.setattr(cifar, "images", lambda name, *_: found[name])
     monkeypatch.setattr(cifar, "TRAINED", tmp_path / "weights")
@@ -46,6 +47,33 @@ def test_a_trained_network_is_found_by_its_name_and_has_not_seen_what_is_held_ou
     with pytest.raises(SystemExit, match="is there already; move it away"):
         train_resnet.main(train_resnet.Training(epochs=2))
     assert cifar.weights("resnet20-45k").read_bytes() == before
+
+
+@pytest.mark.usefixtures("pictures")
+def test_networks_of_several_seeds_are_a_deep_ensemble() -> None:
+    members = deep_ensemble.Members(seeds=(0, 2))
+    train_resnet.main(train_resnet.Training(epochs=1))
+    with pytest.raises(SystemExit, match=r"train the other members first: .* --backbone resnet20 --seed 2$"):
+        deep_ensemble.main(members)
+    train_resnet.main(train_resnet.Training(epochs=1, seed=2))
+    assert cifar.trained("resnet20-45k", 2).read_bytes() != cifar.weights("resnet20-45k").read_bytes()
+    deep_ensemble.main(members)
+    (row,) = rows.read("main_job")
+    check_row(row)
+    assert (row["method"], row["backbone"], row["members"], row["budget"]) == ("deep_ensemble", "resnet20-45k", 2, 2.0)
+    assert row["metrics"]["cplx/MACsRatio"] == 2.0
+    assert row["metrics"]["ens/ErrCorr"] < 1.0
+    with pytest.raises(SystemExit, match="there is a row already of 2 members"):
+        deep_ensemble.main(members)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_members_that_were_trained_for_other_epochs_are_no_deep_ensemble() -> None:
+    train_resnet.main(train_resnet.Training(epochs=1))
+    train_resnet.main(train_resnet.Training(epochs=2, seed=1))
+    with pytest.raises(SystemExit, match="trained alike: resnet20-45k-1 had other epochs than resnet20-45k"):
+        deep_ensemble.main(deep_ensemble.Members(seeds=(0, 1)))
+    assert rows.read("main_job") == []
 
 
 @pytest.mark.usefixtures("pictures")
