@@ -34,14 +34,17 @@ from subnet_search.backbones.resnet import resnet20
 from subnet_search.bench import FORMS, BenchConfig, bench
 from subnet_search.bench.forms import BASELINES, FormName
 from subnet_search.bench.torch_forms import Dtype
-from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.groups import GroupGraph, find_groups
-from subnet_search.masks import MaskSet
 from subnet_search.packed import pack
 from subnet_search.provenance import current_commit, device_name, library_versions
-from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks
+from subnet_search.search import BudgetConfig, SearchConfig, search_masks
+from subnet_search.settings import RunConfig
+from subnet_search.stages import allocate, settled
 
-Masks = Literal["half", "quarter", "budget 1.0", "budget 2.0", "budget 1.0 of 4", "budget 1.0 of 8"]
+Masks = Literal[
+    "half", "quarter", "run 1.0", "run 2.0", "budget 1.0", "budget 2.0", "budget 1.0 of 4", "budget 1.0 of 8"
+]
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ class Grid:
 
     Attributes:
         networks: `resnet20` (32 × 32 images) and `resnet50`.
-        masks: `half` of all groups, disjoint `quarter`s of all groups, or what the main job takes at a budget (the
-            inner channels first), `of 4` and `of 8` with widths that are multiples of that; balanced and random each
-            time.
+        masks: `half` of all groups, disjoint `quarter`s of all groups, what a `run` takes by itself at a budget (the
+            inner channels first, behind a trunk), or the same at a `budget` without a trunk, `of 4` and `of 8` with
+            widths that are multiples of that; balanced and random each time.
         batch: Numbers of images in a batch.
         threads: Numbers of threads of the CPU.
         precision: `fp32` and `bf16`; files are in fp32.
@@ -66,7 +69,7 @@ class Grid:
     """
 
     networks: tuple[str, ...] = ("resnet20", "resnet50")
-    masks: tuple[Masks, ...] = ("half", "quarter", "budget 1.0", "budget 1.0 of 4", "budget 1.0 of 8")
+    masks: tuple[Masks, ...] = ("half", "quarter", "run 1.0", "budget 1.0", "budget 1.0 of 4", "budget 1.0 of 8")
     batch: tuple[int, ...] = (1, 64)
     threads: tuple[int, ...] = (1, 2)
     precision: tuple[Dtype, ...] = ("fp32", "bf16")
@@ -87,23 +90,29 @@ def network(name: str, image: int) -> tuple[nn.Module, Card]:
     return ResNet50().eval(), Card(name, (3, image, image), tuple(map(str, range(1000))))
 
 
-def chosen_masks(kind: Masks, graph: GroupGraph, members: int) -> MaskSet:
-    """Returns balanced random masks of a kind; those that keep a quarter are disjoint with four members."""
+def settings(kind: Masks, graph: GroupGraph, members: int) -> RunConfig:
+    """Returns the settings of a run that takes masks of a kind; those that keep a quarter are disjoint with four members."""
     kept = {"half": 0.5, "quarter": 0.25}.get(kind)
     if kept is not None:
-        budget = BudgetConfig(None, keep=kept, spread="uniform")
+        trunk, budget = 0.0, BudgetConfig(None, keep=kept, spread="uniform")
     else:
-        _, share, *rest = kind.split()
+        by, share, *rest = kind.split()
+        trunk = None if by == "run" else 0.0  # None: what the budget has room for
         budget = BudgetConfig(float(share), multiple_of=int(rest[-1]) if rest else 1)
-    quotas = allocate_quotas(graph, members, budget)
-    return search_masks(None, graph.widths, quotas, SearchConfig("random"))
+    asked = RunConfig(
+        members=members, budget=budget, search=SearchConfig("random"), ensemble=EnsembleConfig(trunk=trunk)
+    )
+    return settled(asked, graph)
 
 
 def ensemble_of(name: str, kind: Masks, members: int, image: int) -> tuple[SubnetEnsemble, nn.Module]:
     """Returns an ensemble and the network that it was made from."""
     model, card = network(name, image)
     graph = find_groups(model, torch.randn(2, *card.input_shape, generator=torch.Generator().manual_seed(1)))
-    return SubnetEnsemble(model, graph, chosen_masks(kind, graph, members), card).eval(), model
+    config = settings(kind, graph, members)
+    quotas, _ = allocate(graph, config)
+    masks = search_masks(None, graph.widths, quotas, config.search)
+    return SubnetEnsemble(model, graph, masks, card, config.ensemble).eval(), model
 
 
 def measure(name: str, kind: Masks, threads: int, grid: Grid, progress: Progress) -> None:

@@ -7,12 +7,18 @@ from subnet_search.groups import find_groups
 
 
 def test_masks_are_what_their_names_say() -> None:
+    ensembles = {kind: latency.ensemble_of("resnet20", kind, 4, 32)[0] for kind in ("half", "quarter")}
+    widths = find_groups(resnet20(), torch.randn(2, 3, 32, 32)).widths
+    assert all(kept == (widths[name] // 2,) * 4 for name, kept in ensembles["half"].masks.widths.items())
+    assert float(ensembles["quarter"].masks.overlap().triu(1).sum()) == 0  # disjoint
+
+
+@pytest.mark.parametrize(("kind", "trunk"), [("budget 1.0", 0.0), ("run 1.0", 0.68)])
+def test_masks_of_a_budget_use_it_up(kind: latency.Masks, trunk: float) -> None:
     graph = find_groups(resnet20(), torch.randn(2, 3, 32, 32))
-    half, quarter = (latency.chosen_masks(kind, graph, 4) for kind in ("half", "quarter"))
-    assert all(kept == (graph.widths[name] // 2,) * 4 for name, kept in half.widths.items())
-    assert float(quarter.overlap().triu(1).sum()) == 0  # disjoint
-    ensemble, _ = latency.ensemble_of("resnet20", "budget 1.0", 4, 32)
-    assert 0.98 < ensemble.macs() / graph.dense_macs <= 1.0
+    ensemble, _ = latency.ensemble_of("resnet20", kind, 4, 32)
+    assert 0.96 < ensemble.macs() / graph.dense_macs <= 1.0
+    assert latency.settings(kind, graph, 4).ensemble.trunk == pytest.approx(trunk, abs=0.01)
 
 
 def test_packed_is_the_faster_form() -> None:
