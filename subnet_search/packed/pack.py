@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from subnet_search.device import Precision, resolve
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError, first_line
-from subnet_search.groups import macs
+from subnet_search.groups import macs, trunk_macs
 from subnet_search.packed.folding import work_in_place
 from subnet_search.packed.grouped import group_members
 from subnet_search.packed.member import norm_ranks, slice_member
@@ -121,7 +121,9 @@ def _programs(
     if "grouped" in shapes or "merged" in shapes:
         widths = {name: int(mask.sum(dim=1).max()) for name, mask in masks.masks.items()}
         idle = [name for name, kept in masks.depth.items() if not kept.any()]
-        work, needed = ensemble.members * macs(ensemble.graph, widths, idle), ensemble.macs()
+        padding = ensemble.members * macs(ensemble.graph, widths, idle)
+        shared = (ensemble.members - 1) * trunk_macs(ensemble.graph, ensemble.config.trunk_share)
+        work, needed = padding - shared, ensemble.macs()
         if work > PADDING * needed:
             unavailable["grouped"] = f"padding to the widest member multiplies the work by {work / needed:.1f}"
             return found

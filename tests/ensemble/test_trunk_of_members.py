@@ -100,17 +100,19 @@ def test_a_trunk_that_leaves_nothing_to_search_is_an_error() -> None:
         EnsembleConfig(trunk=1.0)
 
 
-def test_packed_it_is_computed_once() -> None:
-    found = ensemble()
+@pytest.mark.parametrize("shape", ["sliced", "grouped"])
+def test_packed_it_is_computed_once(shape) -> None:
+    found = ensemble(budget=1.2)  # with a trunk of its own for each member it would be 2.0
     with torch.no_grad():
         found.train()(torch.cat([images()] * MEMBERS), repeat=False)
         found.eval()
-        packed = pack(found, images(1), PackConfig(seconds=0.0, shapes=("sliced",)))
+        packed = pack(found, images(1), PackConfig(seconds=0.0, shapes=(shape,)))
         torch.testing.assert_close(packed(images()), found(images()), rtol=1e-4, atol=1e-4)
     convolutions = {name for name in GRAPH.order if name != GRAPH.head}
     convolutions -= set(GRAPH.norms)
     run = sum(operator(node) in CONVOLUTIONS for node in packed.network.graph.nodes)
-    assert run == len(convolutions & TRUNK) + MEMBERS * len(convolutions - TRUNK)
+    copies = MEMBERS if shape == "sliced" else 1  # side by side in its channels, where it is grouped
+    assert run == len(convolutions & TRUNK) + copies * len(convolutions - TRUNK)
 
 
 def test_written_and_read_it_is_the_same(tmp_path) -> None:
