@@ -93,11 +93,12 @@ def network(name: str, image: int) -> tuple[nn.Module, Card]:
 def settings(kind: Masks, graph: GroupGraph, members: int) -> RunConfig:
     """Returns the settings of a run that takes masks of a kind; those that keep a quarter are disjoint with four members."""
     kept = {"half": 0.5, "quarter": 0.25}.get(kind)
+    trunk: float | None = 0.0
     if kept is not None:
-        trunk, budget = 0.0, BudgetConfig(None, keep=kept, spread="uniform")
+        budget = BudgetConfig(None, keep=kept, spread="uniform")
     else:
         by, share, *rest = kind.split()
-        trunk = None if by == "run" else 0.0  # None: what the budget has room for
+        trunk = None if by == "run" else trunk  # None: what the budget has room for
         budget = BudgetConfig(float(share), multiple_of=int(rest[-1]) if rest else 1)
     asked = RunConfig(
         members=members, budget=budget, search=SearchConfig("random"), ensemble=EnsembleConfig(trunk=trunk)

@@ -1,4 +1,4 @@
-"""The tables of the benchmarks' pages and the figures of `results/compare`, made from the rows; a test checks the tables.
+"""The tables of the benchmarks' pages and the figures in folders of `results`, made from the rows; a test checks the tables.
 
 python -m benchmarks.tables
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import lab, latency, rows, singe, train_resnet, tune, tune_speed
+from benchmarks import lab, latency, rows, singe, trade_off, train_resnet, tune, tune_speed
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
 from benchmarks.markdown import markdown_table
 from subnet_search.compare import settings_digest
@@ -185,7 +185,7 @@ def rendered(text: str) -> str:
 
 
 def draw() -> None:
-    """Draws the systems of the longest comparison, into `results/compare`, and the studies, into `results/tune`."""
+    """Draws what the rows of `compare`, `tune` and `lab` show, each into the folder of its name in `results`."""
     found = rows.read("compare")
     longest = max((row["epochs"] or 0 for row in found), default=0)
     chosen = [row for row in found if row["epochs"] in (None, longest)]
@@ -194,6 +194,7 @@ def draw() -> None:
         curves = [line for line in rows.read("compare_curves") if line["settings"] in digests]
         draw_comparison(chosen, curves, rows.RESULTS / "compare")
     tune.draw()
+    trade_off.draw()
 
 
 if __name__ == "__main__":

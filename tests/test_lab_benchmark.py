@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks import lab, rows
+from benchmarks import lab, rows, trade_off
 from subnet_search.errors import SubnetSearchError
 from subnet_search.search import CONTROLS
 
@@ -31,3 +31,38 @@ def test_a_name_that_is_not_understood_is_refused(name: str) -> None:
 def test_every_row_and_control_is_an_idea() -> None:
     for name in {row["method"] for row in rows.read("lab")} - {"dense"} | CONTROLS:
         assert lab.changes(name)["search.algorithm"] in lab.ALGORITHMS
+
+
+def cell(idea: str, overlap: float, correlation: float, accuracy: float, budget: float = 1.0) -> dict[str, object]:
+    return {
+        "method": idea,
+        "backbone": "resnet20",
+        "data": "cifar10-train:25000",
+        "budget": budget,
+        "epochs": 4,
+        "settings": {"on": "validation", "search": {"lambda_overlap": overlap}},
+        "metrics": {"ens/ErrCorr": correlation, "ens/MemberAcc": accuracy},
+    }
+
+
+def test_a_front_has_the_prices_of_overlaps_in_their_order_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        cell("flow-overlap-10", 10.0, 0.5, 0.70),
+        cell("flow-overlap-10", 10.0, 0.6, 0.72),
+        cell("flow-overlap-0", 0.0, 0.7, 0.80),
+        cell("flow", 1.0, 0.65, 0.75),
+        cell("flow-head", 1.0, 0.1, 0.99),
+        cell("random", 1.0, 0.1, 0.99),
+        cell("flow-trunk-68", 1.0, 0.8, 0.85),
+        cell("flow-trunk-68-overlap-3", 3.0, 0.7, 0.84),
+        cell("flow-trunk-68-overlap-10", 10.0, 0.6, 0.83),
+        *(cell(f"flow-overlap-{price}", price, 0.5, 0.9, budget=2.0) for price in (0.0, 10.0)),  # two make no front
+    ]
+    monkeypatch.setattr(rows, "read", lambda _: found)
+    fronts = trade_off.fronts()
+    plain, trunk = "resnet20-1.0-4x25000-validation", "resnet20-1.0-trunk-68-4x25000-validation"
+    assert {name: list(points) for name, points in fronts.items()} == {plain: [0.0, 1.0, 10.0], trunk: [1.0, 3.0, 10.0]}
+    (axes,) = trade_off.draw_front("a front", fronts[plain]).axes
+    (line,) = (line for line in axes.lines if line.get_gid() == "front")
+    assert line.get_xdata() == pytest.approx([0.7, 0.65, 0.55])
+    assert line.get_ydata() == pytest.approx([80.0, 75.0, 71.0])

@@ -83,7 +83,7 @@ class Forms:
         self._ensemble, self._network = ensemble, network
         self._device, self._folder, self._seconds = device, folder, seconds
         self._numbers = itertools.count()
-        self._files: dict[tuple[str, str, int], tuple[str, Work, Path]] = {}
+        self._written: dict[tuple[str, str, int], tuple[str, Work, Path]] = {}
 
     def build(self, form: FormName, example: Tensor, dtype: Dtype) -> list[Variant]:
         """Builds the variants of a form.
@@ -102,7 +102,7 @@ class Forms:
                 raise SubnetSearchError(f"its file is in fp32, not in {dtype}")
             if self._device.type != "cpu":
                 raise SubnetSearchError(f"its file is run on the CPU, not on {self._device}")
-            return self._onnx(form, example) if runtime == "onnxruntime" else self._pte(form, example)
+            return self._files_of(form, example, "onnx" if runtime == "onnxruntime" else "pte")
         if form in SHAPES:
             packed = self._packed(SHAPES[form], example.to(self._device), dtype)
             return [_compiled(packed) if form == "compiled" else packed]
@@ -124,14 +124,15 @@ class Forms:
         packed = pack(ensemble, example, PackConfig(shapes=shapes, precision=dtype, seconds=self._seconds))
         return Variant(str(packed.form), packed, count_work(packed, example))
 
-    def _onnx(self, form: FormName, example: Tensor) -> list[Variant]:
-        """The dense network, or the ensemble in every shape: which of them is fastest, onnxruntime alone can tell."""
-        shapes: tuple[Written, ...] = ("dense",) if form == "onnx_dense" else get_args(Shape)
+    def _files_of(self, form: FormName, example: Tensor, kind: Literal["onnx", "pte"]) -> list[Variant]:
+        """The dense network, or the ensemble in every shape: which of them is fastest, the runtime alone can tell."""
+        shapes: tuple[Written, ...] = ("dense",) if form in BASELINES.values() else get_args(Shape)
+        load = OnnxNetwork if kind == "onnx" else PteNetwork
         found, faults = [], []
         for shape in shapes:
             try:
-                label, work, path = self._file("onnx", shape, example)
-                network = OnnxNetwork(path, torch.get_num_threads())
+                label, work, path = self._file(kind, shape, example)
+                network = load(path, torch.get_num_threads())
             except SubnetSearchError as error:
                 faults.append(str(error))
                 continue
@@ -140,20 +141,10 @@ class Forms:
             raise SubnetSearchError("; ".join(dict.fromkeys(faults)))
         return found
 
-    def _pte(self, form: FormName, example: Tensor) -> list[Variant]:
-        """The dense network, or the ensemble grouped where it can be: it takes minutes to write all slices down."""
-        try:
-            label, work, path = self._file("pte", "dense" if form == "pte_dense" else "grouped", example)
-        except SubnetSearchError:
-            if form == "pte_dense":
-                raise
-            label, work, path = self._file("pte", "sliced", example)
-        return [Variant(label, PteNetwork(path, torch.get_num_threads()), work, _size(path))]
-
     def _file(self, kind: Literal["onnx", "pte"], shape: Written, example: Tensor) -> tuple[str, Work, Path]:
         """What is written down, its work, and the file; a new one only for a new shape, or batch of a `.pte`."""
         key = (kind, shape, len(example) if kind == "pte" else 0)
-        if key not in self._files:
+        if key not in self._written:
             path = self._folder / f"{next(self._numbers)}.{kind}"
             network, label = self._to_be_written(shape, example)
             # only the ensemble's answers have to be right: of the dense network, any weights are timed
@@ -163,8 +154,8 @@ class Forms:
                 export_onnx(network, card, path, input_kind="normalised", tolerance=allowed)
             else:
                 export_pte(network, card, path, batch=len(example), input_kind="normalised", tolerance=allowed)
-            self._files[key] = (label, count_work(network, example), path)
-        return self._files[key]
+            self._written[key] = (label, count_work(network, example), path)
+        return self._written[key]
 
     def _to_be_written(self, shape: Written, example: Tensor) -> tuple[nn.Module, str]:
         if shape == "dense":

@@ -57,8 +57,7 @@ def export_pte(
     """Writes a `.pte` for one batch size, after ExecuTorch's runtime has been seen to answer as PyTorch does.
 
     The program's method `forward` gives the tensors of `OUTPUTS`, in that order; its other methods take nothing and
-    give the texts of `describe`. Lowering takes about half a second for each layer of each member: where the members' widths
-    are equal, the grouped form is written K times as fast as the sliced one.
+    give the texts of `describe`. Lowering takes about half a second for each layer, of each member in the sliced form.
 
     Args:
         network: Prepared input → logits `[member, batch, class]`; it stays as it was.

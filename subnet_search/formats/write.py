@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from rich.progress import Progress
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.data import batches
@@ -23,13 +23,15 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes, write_json
 from subnet_search.formats.agreement import Written
 from subnet_search.formats.deployable import InputKind
-from subnet_search.formats.fastest_onnx import export_fastest_onnx
+from subnet_search.formats.fastest import export_fastest
 from subnet_search.formats.mask_file import save_masks
 from subnet_search.formats.masksembles import to_masksembles
 from subnet_search.formats.member_file import save_member
+from subnet_search.formats.onnx import export_onnx
 from subnet_search.formats.packed_file import save_packed
 from subnet_search.formats.pt2 import export_pt2
 from subnet_search.formats.pte import export_pte
+from subnet_search.formats.runtimes import OnnxNetwork, PteNetwork
 from subnet_search.packed import PackConfig, PackedEnsemble, pack
 
 Format = Literal["packed", "onnx", "pt2", "pte", "masksembles", "member"]
@@ -44,8 +46,8 @@ class FormatsConfig:
 
     Attributes:
         formats: `packed` (the fastest form on this machine, for PyTorch), `onnx` (the fastest in onnxruntime), `pt2`
-            (torch.export), `pte` (ExecuTorch with XNNPACK), `masksembles` (weights for the official layers, and the masks
-            as `.npz`), `member` (each member as a plain pruned network).
+            (torch.export), `pte` (ExecuTorch with XNNPACK, the fastest there for one image), `masksembles` (weights for
+            the official layers, and the masks as `.npz`), `member` (each member as a plain pruned network).
         input_kind: What the files take in: `uint8` (0..255), `float` (in [0, 1]) or `normalised` images.
         int8: Whether the `.pte` computes in eight-bit integers, calibrated on training images; what that costs is
             measured on the validation images.
@@ -109,18 +111,20 @@ def write_formats(
     def packed(precision: Precision) -> PackedEnsemble:
         return pack(ensemble, example, PackConfig(precision=precision))
 
-    def written(export: Callable[..., Written], name: str, **more: Any) -> dict[str, Any]:
-        return _report(export(packed("fp32"), ensemble.card, folder / name, **checked, **more))
+    def fastest(
+        export: Callable[..., Written], load: Callable[..., nn.Module], name: str, batch: int, **more: Any
+    ) -> dict[str, Any]:
+        def write(packed: PackedEnsemble, path: Path) -> Written:
+            return export(packed, ensemble.card, path, **checked, **more)
+
+        found = export_fastest(ensemble, sample, folder / name, write, load, batch=batch, input_kind=config.input_kind)
+        return {**_report(found.written), "form": found.form, "timings_ms": found.timings_ms}
 
     writers: Mapping[Format, Callable[[], dict[str, Any]]] = {
         "packed": lambda: _packed(packed("auto"), folder),
-        "onnx": lambda: _report(
-            export_fastest_onnx(
-                ensemble, sample, folder / "ensemble.onnx", batch=config.pack_batch, input_kind=config.input_kind
-            )
-        ),
-        "pt2": lambda: written(export_pt2, "ensemble.pt2"),
-        "pte": lambda: written(export_pte, "ensemble.pte", **quantised),
+        "onnx": lambda: fastest(export_onnx, OnnxNetwork, "ensemble.onnx", config.pack_batch),
+        "pt2": lambda: _report(export_pt2(packed("fp32"), ensemble.card, folder / "ensemble.pt2", **checked)),
+        "pte": lambda: fastest(export_pte, PteNetwork, "ensemble.pte", 1, **quantised),
         "masksembles": lambda: _official(ensemble, folder),
         "member": lambda: _members(ensemble, folder),
     }
