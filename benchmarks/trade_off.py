@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -28,23 +28,40 @@ NOTE = (
 Metrics = Mapping[str, float]
 
 
-def fronts() -> dict[str, dict[float, list[Metrics]]]:
-    """Returns setting, in words → λ_overlap of `flow` → metrics, a line for each seed, in the order of λ_overlap."""
-    found: dict[tuple[Any, ...], dict[float, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
+class Setting(NamedTuple):
+    """What the points of a front have in common; the trunk is a share of the dense MACs."""
+
+    backbone: str
+    on: str
+    budget: float
+    epochs: int
+    images: int
+    trunk: float
+
+    @property
+    def slug(self) -> str:
+        """For the name of a file."""
+        trunk = f"-trunk-{100 * self.trunk:.0f}" if self.trunk else ""
+        return f"{self.backbone}-{self.budget}{trunk}-{self.epochs}x{self.images}-{self.on}"
+
+    @property
+    def words(self) -> str:
+        """For a title."""
+        trunk = f", trunk {100 * self.trunk:.0f} %" if self.trunk else ""
+        return f"{self.backbone}, budget {self.budget}{trunk}, {self.epochs} × {self.images:,} images, {self.on}"
+
+
+def fronts() -> dict[Setting, dict[float, list[Metrics]]]:
+    """Returns setting → λ_overlap of `flow` → metrics, a line for each seed, in the order of λ_overlap."""
+    found: dict[Setting, dict[float, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.read("lab"):
         changed = {} if row["method"] == "dense" else lab.changes(row["method"])
         if changed.pop("search.algorithm", None) == "flow" and changed.keys() <= {OVERLAP, TRUNK}:
-            setting = (row["backbone"], row["settings"]["on"], row["budget"], row["epochs"], row["data"])
-            found[(*setting, changed.get(TRUNK, 0.0))][row["settings"]["search"]["lambda_overlap"]].append(
-                row["metrics"]
-            )
-    return {
-        f"{backbone}-{budget}{f'-trunk-{100 * trunk:.0f}' if trunk else ''}-{epochs}x{data.rpartition(':')[2]}-{on}": dict(
-            sorted(points.items())
-        )
-        for (backbone, on, budget, epochs, data, trunk), points in found.items()
-        if len(points) >= LEAST
-    }
+            images = int(row["data"].rpartition(":")[2])
+            about = (row["backbone"], row["settings"]["on"], row["budget"], row["epochs"], images)
+            price = row["settings"]["search"]["lambda_overlap"]
+            found[Setting(*about, changed.get(TRUNK, 0.0))][price].append(row["metrics"])
+    return {setting: dict(sorted(points.items())) for setting, points in found.items() if len(points) >= LEAST}
 
 
 def draw_front(title: str, points: Mapping[float, Sequence[Metrics]]) -> Figure:
@@ -86,8 +103,6 @@ def _sd(values: Sequence[float]) -> float:
 
 def draw() -> None:
     """Draws every front that the rows have, into `results/lab`."""
-    for name, points in fronts().items():
-        write_bytes(
-            rows.RESULTS / "lab" / f"overlap-{name}.png",
-            rendered(draw_front(f"What λ_overlap trades: {name}", points), "png"),
-        )
+    for setting, points in fronts().items():
+        page = draw_front(f"What λ_overlap trades: {setting.words}", points)
+        write_bytes(rows.RESULTS / "lab" / f"overlap-{setting.slug}.png", rendered(page, "png"))

@@ -60,7 +60,9 @@ def test_a_front_has_the_prices_of_overlaps_in_their_order_and_nothing_else(monk
     ]
     monkeypatch.setattr(rows, "read", lambda _: found)
     fronts = trade_off.fronts()
-    plain, trunk = "resnet20-1.0-4x25000-validation", "resnet20-1.0-trunk-68-4x25000-validation"
+    plain = trade_off.Setting("resnet20", "validation", 1.0, 4, 25_000, trunk=0.0)
+    trunk = plain._replace(trunk=0.68)
+    assert (plain.slug, trunk.slug) == ("resnet20-1.0-4x25000-validation", "resnet20-1.0-trunk-68-4x25000-validation")
     assert {name: list(points) for name, points in fronts.items()} == {plain: [0.0, 1.0, 10.0], trunk: [1.0, 3.0, 10.0]}
     (axes,) = trade_off.draw_front("a front", fronts[plain]).axes
     (line,) = (line for line in axes.lines if line.get_gid() == "front")
