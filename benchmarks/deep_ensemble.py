@@ -45,20 +45,23 @@ class Members:
 
 def main(members: Members) -> None:
     """Measures the ensemble on the test images, as `benchmarks.main_job` does."""
-    name = cifar.architecture(members.backbone)
+    name, size = cifar.architecture(members.backbone), len(set(members.seeds))
+    if not size:
+        sys.exit("no seeds are given, expected those of at least one network, as in --seeds 0 1 2 3")
     files = {seed: cifar.trained(members.backbone, seed) for seed in members.seeds}
-    if missing := [seed for seed, file in files.items() if not file.exists()]:
+    known = {row["network"]: row for row in rows.read("train_resnet")}
+    if missing := [seed for seed, file in files.items() if not file.exists() or file.stem not in known]:
         commands = "; ".join(f"python -m benchmarks.train_resnet --backbone {name} --seed {seed}" for seed in missing)
         sys.exit(f"train the other members first: {commands}")
-    size = len(files)
-    if (members.backbone, METHOD, size) in (
-        (row["backbone"], row["method"], row["members"]) for row in rows.read("main_job")
-    ):
+    measured = [(row["backbone"], row["method"], row["members"]) for row in rows.read("main_job")]
+    if (members.backbone, METHOD, size) in measured:
         sys.exit(f"there is a row already of {size} members of {members.backbone}")
-    trained = {row["network"]: row for row in rows.read("train_resnet")}
-    first, *others = (trained[file.stem] for file in files.values())
-    if uneven := [row["network"] for row in others if row["epochs"] != first["epochs"]]:
-        sys.exit(f"members are trained alike: {', '.join(uneven)} had other epochs than {first['network']}")
+    first, *others = (known[file.stem] for file in files.values())
+    alike = ("epochs", "learning_rate")
+    if uneven := [row["network"] for row in others if any(row[key] != first[key] for key in alike)]:
+        sys.exit(
+            f"members are trained alike: {', '.join(uneven)} had other {' or '.join(alike)} than {first['network']}"
+        )
     backbones = [load_backbone(name, file) for file in files.values()]
     card = backbones[0].card
     dense_macs = find_groups(backbones[0].model, torch.zeros(2, *card.input_shape)).dense_macs

@@ -71,8 +71,10 @@ def test_networks_of_several_seeds_are_a_deep_ensemble() -> None:
 def test_members_that_were_trained_for_other_epochs_are_no_deep_ensemble() -> None:
     train_resnet.main(train_resnet.Training(epochs=1))
     train_resnet.main(train_resnet.Training(epochs=2, seed=1))
-    with pytest.raises(SystemExit, match="trained alike: resnet20-45k-1 had other epochs than resnet20-45k"):
+    with pytest.raises(SystemExit, match="trained alike: resnet20-45k-1 had other epochs or learning_rate"):
         deep_ensemble.main(deep_ensemble.Members(seeds=(0, 1)))
+    with pytest.raises(SystemExit, match="no seeds are given"):
+        deep_ensemble.main(deep_ensemble.Members(seeds=()))
     assert rows.read("main_job") == []
 
 

@@ -5,7 +5,8 @@ import torch
 
 from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
-from subnet_search.formats import FormatsConfig, load_masks, load_packed, onnx, write_formats
+from subnet_search.formats import FormatsConfig, load_masks, load_packed, onnx, write, write_formats
+from subnet_search.formats.pte import WrittenPte
 
 
 def images_of(ensemble, count: int = 12) -> ArrayDataset:
@@ -54,6 +55,35 @@ def test_an_onnx_file_that_cannot_be_written_is_told_by_its_name(digits, tmp_pat
     with pytest.raises(SubnetSearchError, match=rf"{tmp_path}/ensemble.onnx: output .* differs .* nothing was written"):
         write_formats(digits, tmp_path, FormatsConfig(("onnx",)), images_of(digits))
     assert not (tmp_path / "ensemble.onnx").exists()
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_executorch_file_is_of_one_image_and_quantised_where_asked_for(digits, tmp_path, monkeypatch, int8) -> None:
+    given, timed = [], []
+
+    def export(packed, _card, path, **options) -> WrittenPte:
+        given.append(options)
+        path.parent.mkdir()
+        path.write_bytes(packed.form.shape.encode())
+        return WrittenPte(path, 1, 0.0, (1,), 1, {})
+
+    class Program(torch.nn.Module):
+        def __init__(self, *_) -> None:
+            super().__init__()
+
+        def forward(self, x) -> None:
+            timed.append(len(x))
+
+    monkeypatch.setattr(write, "export_pte", export)
+    monkeypatch.setattr(write, "PteNetwork", Program)
+    images, labelled = images_of(digits), images_of(digits)
+    found = write_formats(digits, tmp_path, FormatsConfig(("pte",), int8=int8, pack_batch=5), images, labelled)["pte"]
+    assert (tmp_path / "ensemble.pte").read_text() == found["form"] == next(iter(found["timings_ms"]))
+    assert set(timed) == {1}
+    assert len(given) >= 2
+    for options in given:
+        assert options["input_kind"] == "uint8"
+        assert (options.get("calibration") is images, options.get("labelled") is labelled) == (int8, int8)
 
 
 def test_a_damaged_report_is_named(digits, tmp_path) -> None:
