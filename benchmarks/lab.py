@@ -48,6 +48,9 @@ AMOUNTS: Mapping[str, tuple[str, float]] = {
     "overlap": ("search.lambda_overlap", 1),
     "corr": ("relevance.lambda_corr", 1),
     "distill": ("finetune.distill", 100),
+    "joint": ("finetune.joint", 100),
+    "decorrelate": ("finetune.decorrelate", 100),
+    "rate": ("finetune.learning_rate", 100),
 }
 """What is added to an algorithm with a number → the setting that it changes, by its name with dots, and its divisor."""
 
@@ -56,6 +59,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "bagging": {"finetune.bagging": True},
     "rescored": {"search.rescoring": 2},
     "repeat": {"finetune.mode": "repeat"},
+    "depth": {"budget.depth": True},
     "shuffled": {},  # the masks are, no setting is
 }
 """What is added without a number → the settings that it changes."""

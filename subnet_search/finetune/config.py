@@ -30,8 +30,11 @@ class FinetuneConfig:
         distill: Share of the loss that is distillation from the dense network (Hinton et al. 2015), in [0, 1].
         temperature: Temperature of the distillation.
         bagging: Whether each member trains on its own bootstrap of the images (Breiman 1996).
-        decorrelate: Weight of the members' pairwise residual correlation in the loss; `repeat` without bagging only,
-            because it needs the members' answers to the same images.
+        joint: Share of the loss that is the cross-entropy of the members' mean answer instead of the mean of their own
+            (Webb et al. 2021), in [0, 1]; `repeat` without bagging only, because it needs the members' answers to the
+            same images.
+        decorrelate: Weight of the members' pairwise residual correlation in the loss; as `joint`, `repeat` without
+            bagging only.
         input_repetition: Share of the rows in which a network with several inputs sees one image in all of them, in
             [0, 1] (Havasi et al. 2021, section 3.2, ρ); without effect on other networks.
         batch_repetition: How often an image is repeated within a step (Havasi et al. 2021, section 3.2).
@@ -53,6 +56,7 @@ class FinetuneConfig:
     distill: float = 0.0
     temperature: float = 3.0
     bagging: bool = False
+    joint: float = 0.0
     decorrelate: float = 0.0
     input_repetition: float = 0.0
     batch_repetition: int = 1
@@ -75,6 +79,7 @@ class FinetuneConfig:
             ("learning_rate", 0.0, 1e6),
             ("momentum", 0.0, 0.999999),
             ("weight_decay", 0.0, 1e6),
+            ("joint", 0.0, 1.0),
             ("decorrelate", 0.0, 1e6),
             ("input_repetition", 0.0, 1.0),
             ("batch_repetition", 1, 1e9),
@@ -82,7 +87,8 @@ class FinetuneConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SubnetSearchError(f"finetune.{name} is {value}, expected a value from {low} to {high}")
-        if self.decorrelate > 0 and (self.mode != "repeat" or self.bagging):
-            raise SubnetSearchError(
-                "finetune.decorrelate needs every member's answer to the same images; use mode=repeat without bagging"
-            )
+        for name in ("joint", "decorrelate"):
+            if getattr(self, name) > 0 and (self.mode != "repeat" or self.bagging):
+                raise SubnetSearchError(
+                    f"finetune.{name} needs every member's answer to the same images; use mode=repeat without bagging"
+                )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,11 +21,15 @@ def loss_of(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Fine
         config: Weights of the terms.
 
     Returns:
-        Scalar: (1 − distill)·cross-entropy + distill·T²·KL(teacher ‖ member) (Hinton et al. 2015, section 2)
+        Scalar: (1 − distill)·((1 − joint)·mean cross-entropy of the members + joint·cross-entropy of their mean)
+        + distill·T²·KL(teacher ‖ member) (Hinton et al. 2015, section 2)
         + decorrelate·mean pairwise correlation of residuals.
     """
     flat = logits.float().flatten(0, 1)
-    loss = F.cross_entropy(flat, labels.flatten()) * (1.0 - config.distill)
+    loss = F.cross_entropy(flat, labels.flatten())
+    if config.joint > 0:
+        loss = loss - config.joint * (loss - ensemble_cross_entropy(logits.float(), labels))
+    loss = loss * (1.0 - config.distill)
     if teacher is not None:
         warm = config.temperature
         divergence = F.kl_div(
@@ -36,6 +42,25 @@ def loss_of(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Fine
     if config.decorrelate > 0:
         loss = loss + config.decorrelate * residual_correlation(logits.float(), labels)
     return loss
+
+
+def ensemble_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Computes the cross-entropy of the members' mean probabilities, which is the ensemble's loss.
+
+    It is the mean loss of the members less their diversity (by Jensen's inequality never negative), so that a share of
+    it in the loss is a reward for diversity. All of it lets members be bad on their own (Webb et al. 2021, "To Ensemble
+    or Not Ensemble: When Does End-To-End Training Fail?", section 3; Buschjäger et al. 2020, "Generalized Negative
+    Correlation Learning for Deep Ensembling").
+
+    Args:
+        logits: `[member, row, class]`, all members on the same images.
+        labels: int64 `[member, row]`, the same for all members.
+
+    Returns:
+        Scalar, in nats.
+    """
+    mixed = logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits))
+    return F.nll_loss(mixed, labels[0])
 
 
 def residual_correlation(logits: Tensor, labels: Tensor) -> Tensor:
