@@ -136,7 +136,7 @@ def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[D
     """Returns what is searched, in the order in which it is asked for.
 
     What the network cannot have is left out: more members than its narrowest group has channels, blocks to leave out
-    where it has none, bootstraps where members are decorrelated.
+    where it has none, bootstraps where members are trained on what they answer to the same images.
 
     Args:
         space: What is searched.
@@ -168,7 +168,7 @@ def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[D
             (_can_be_rescored(chosen) and chosen.search.rescoring > 0)
             or (chosen.search.algorithm == "progressive" and chosen.relevance.criterion == "ig")
         ),
-        "bagging": lambda chosen: chosen.finetune.decorrelate == 0,
+        "bagging": lambda chosen: chosen.finetune.decorrelate == chosen.finetune.joint == 0,
     }
     order = [name for name in STAGES if name in space.names]
     return tuple(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subnet_search.finetune import FinetuneConfig
-from subnet_search.finetune.loss import loss_of, residual_correlation
+from subnet_search.finetune.loss import ensemble_cross_entropy, loss_of, residual_correlation
 
 LOGITS = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[-1.0, 1.0], [3.0, 0.0]]])  # [member, row, class]
 LABELS = torch.tensor([[0, 1], [0, 0]])
@@ -41,6 +41,29 @@ def test_distillation_by_hand():
 
 def test_a_member_that_answers_as_its_teacher_has_nothing_to_learn_from_it():
     assert float(loss_of(LOGITS, LABELS, LOGITS, FinetuneConfig(distill=1.0))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_cross_entropy_of_the_mean_answer_by_hand():
+    labels = LABELS[:1].expand_as(LABELS)
+    own = loss_of(LOGITS, labels, None, FinetuneConfig(mode="repeat"))
+    mean = [[sum(column) / 2 for column in zip(*(softmax(LOGITS[k, b]) for k in range(2)), strict=True)] for b in (0, 1)]
+    wanted = sum(-math.log(mean[b][labels[0, b]]) for b in (0, 1)) / 2
+    torch.testing.assert_close(float(ensemble_cross_entropy(LOGITS, labels)), wanted, rtol=1e-5, atol=0)
+    blended = loss_of(LOGITS, labels, None, FinetuneConfig(mode="repeat", joint=0.25))
+    torch.testing.assert_close(float(blended), 0.75 * float(own) + 0.25 * wanted, rtol=1e-5, atol=0)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), members=st.integers(1, 4), scale=st.sampled_from([0.0, 1.0, 50.0]))
+def test_an_ensemble_is_no_worse_than_its_members_are_on_average(seed, members, scale):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(members, 5, 3, generator=generator) * scale
+    labels = torch.randint(0, 3, (5,), generator=generator).repeat(members, 1)
+    own = float(loss_of(logits, labels, None, FinetuneConfig(mode="repeat")))
+    assert float(ensemble_cross_entropy(logits, labels)) <= own * (1 + 1e-5) + 1e-6
+    same = logits[:1].repeat(3, 1, 1)  # members that answer alike have no diversity
+    alone = float(loss_of(same[:1], labels[:1], None, FinetuneConfig()))
+    assert float(ensemble_cross_entropy(same, labels[:1].repeat(3, 1))) == pytest.approx(alone, rel=1e-5, abs=1e-6)
 
 
 def test_decorrelation_is_added_with_its_weight():

@@ -182,6 +182,8 @@ def test_images_that_cannot_be_split_are_refused():
         ({"weight_decay": -1e-4}, "finetune.weight_decay is -0.0001"),
         ({"decorrelate": 1.0}, "decorrelate needs every member's answer to the same images"),
         ({"decorrelate": 1.0, "mode": "repeat", "bagging": True}, "use mode=repeat without bagging"),
+        ({"joint": 0.5}, "finetune.joint needs every member's answer to the same images"),
+        ({"joint": 1.5, "mode": "repeat"}, "finetune.joint is 1.5"),
     ],
 )
 def test_errors_of_the_settings(given_settings, message):

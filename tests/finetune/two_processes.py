@@ -58,7 +58,7 @@ def small_networks() -> dict[str, Callable[..., Any]]:
         "thin": training(thin=True),
         "masked": training(thin=False),
         "shared norms": training(EnsembleConfig("shared"), momentum=0.0),
-        "the same images": training(mode="repeat", decorrelate=0.5, augment="crop-flip"),
+        "the same images": training(mode="repeat", decorrelate=0.5, joint=0.5, augment="crop-flip"),
         "bootstraps": training(mode="independent", bagging=True, augment="crop-flip", distill=0.4),
         "repeated images": training(batch_repetition=2, augment="crop-flip"),
     }

@@ -105,8 +105,9 @@ def test_what_the_network_cannot_have_is_not_asked_for(graph) -> None:
     assert (members.distribution.low, members.distribution.high) == (2, narrow)
     flat = replace(graph, branches=())
     assert "depth" not in enqueued(dimensions(SpaceConfig(), run, flat), run, "default")
-    alike = replace(run, finetune=FinetuneConfig(mode="repeat", decorrelate=1.0))
-    assert "bagging" not in enqueued(dimensions(SpaceConfig(), alike, graph), alike, "default")
+    for name in ("decorrelate", "joint"):
+        alike = replace(run, finetune=FinetuneConfig(mode="repeat", **{name: 1.0}))
+        assert "bagging" not in enqueued(dimensions(SpaceConfig(), alike, graph), alike, "default")
 
 
 def test_only_what_can_be_scored_inside_masks_is(graph) -> None:
