@@ -8,6 +8,7 @@ gradients come back to the shared ones; what nobody keeps gets a gradient of zer
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from subnet_search.ensemble.gather import Gather
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.predictor import Predictor
+from subnet_search.ensemble.remembered import Remembered
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
 from subnet_search.ensemble.thin_member import ThinMember, ThinNorm, thin_member
 from subnet_search.errors import SubnetSearchError
@@ -35,7 +37,7 @@ class ThinEnsemble(Predictor):
     """The members of an ensemble as thin networks that share its parameters and running statistics.
 
     The trunk that members have in common is computed once, on the rows of all of them; where they all see the same
-    images, once for these. Its running variances are then those of fewer rows (n / (n - 1) is that much larger).
+    images, once for these, and so is what follows from it alone (`Remembered`). Its running variances are then those of fewer rows (n / (n - 1) is that much larger).
 
     Its masks are those that the ensemble had when this was made. Running statistics of channels that a member does not
     keep stand still, where behind a mask they would follow what nobody reads.
@@ -76,6 +78,17 @@ class ThinEnsemble(Predictor):
 
     def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
         """Computes the logits `[member, batch, class]`; see `Predictor.forward`."""
+        # chunks of rows are other tensors than the rows, and those of inference have no version to tell a change by
+        memory = Remembered() if repeat and self.trunk and not torch.is_inference_mode_enabled() else None
+        with memory or nullcontext():
+            logits = self._members(x, repeat, memory)
+        self._write()
+        for parameter in self.unread:  # behind a mask it gets a gradient of zero, with which weights decay
+            logits = logits + parameter.flatten()[:0].sum()
+        return logits
+
+    def _members(self, x: Tensor, repeat: bool, memory: Remembered | None) -> Tensor:
+        """The logits of the thin networks, each on its rows."""
         rows = [x] * self.members if repeat else self._rows(x, repeat).chunk(self.members)
         for name, gather in (*self.parameters_read, *self.statistics_read):
             for member, part in zip(gather.members, gather.read(), strict=True):
@@ -87,24 +100,20 @@ class ThinEnsemble(Predictor):
             for own in thin:
                 if (own.training, own.momentum, own.before) != (norm.training, norm.momentum, before):
                     own.training, own.momentum, own.before = norm.training, norm.momentum, before
-        trunk = self._trunk(x)
+        trunk = self._trunk(x, memory)
         parts = {name: [out] * self.members if repeat else out.chunk(self.members) for name, out in trunk.items()}
         for k, skeleton in enumerate(self.skeletons):
             for name, layer in skeleton.recalled.items():
                 vars(layer)["result"] = parts[name][k]
-        logits = torch.stack([skeleton.network(part) for skeleton, part in zip(self.skeletons, rows, strict=True)])
-        self._write()
-        for parameter in self.unread:  # behind a mask it gets a gradient of zero, with which weights decay
-            logits = logits + parameter.flatten()[:0].sum()
-        return logits
+        return torch.stack([skeleton.network(part) for skeleton, part in zip(self.skeletons, rows, strict=True)])
 
-    def _trunk(self, rows: Tensor) -> dict[str, Tensor]:
+    def _trunk(self, rows: Tensor, memory: Remembered | None) -> dict[str, Tensor]:
         """Runs the ensemble's network up to the end of the trunk; returns what each layer of it has given."""
         if not self.trunk:
             return {}
         network, found = self.ensemble.network, dict[str, Tensor]()
         end = next(name for name in self.ensemble.graph.order if name not in self.trunk)
-        hooks = [network.get_submodule(name).register_forward_hook(_kept(name, found)) for name in self.trunk]
+        hooks = [network.get_submodule(name).register_forward_hook(_kept(name, found, memory)) for name in self.trunk]
         hooks.append(network.get_submodule(end).register_forward_pre_hook(_stop))
         try:
             network(rows)
@@ -176,8 +185,13 @@ def _stop(_module: nn.Module, _inputs: Any) -> None:
     raise _TrunkEndsError
 
 
-def _kept(name: str, found: dict[str, Tensor]) -> Any:
-    return lambda _module, _inputs, out: found.update({name: out})
+def _kept(name: str, found: dict[str, Tensor], memory: Remembered | None) -> Any:
+    def keep(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
+        found[name] = out
+        if memory is not None:
+            memory.know(out)
+
+    return keep
 
 
 def _check(ensemble: SubnetEnsemble) -> None:
@@ -217,7 +231,7 @@ def _compared(thin: ThinEnsemble) -> list[nn.Parameter]:
     shape = (2 * ensemble.members, *ensemble.graph.example_shape)
     rows = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
     with eval_mode(thin), torch.inference_mode(False), torch.enable_grad():
-        expected, got = ensemble(rows, repeat=False), thin(rows, repeat=False)
+        expected, got = (torch.stack([net(rows, repeat=False), net(rows[:2])]) for net in (ensemble, thin))
         read = [torch.autograd.grad(logits.sum(), trained, allow_unused=True) for logits in (expected, got)]
     thin.follow()
     difference = float((got - expected).detach().abs().max() / expected.detach().abs().max())

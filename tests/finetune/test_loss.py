@@ -46,7 +46,9 @@ def test_a_member_that_answers_as_its_teacher_has_nothing_to_learn_from_it():
 def test_the_cross_entropy_of_the_mean_answer_by_hand():
     labels = LABELS[:1].expand_as(LABELS)
     own = loss_of(LOGITS, labels, None, FinetuneConfig(mode="repeat"))
-    mean = [[sum(column) / 2 for column in zip(*(softmax(LOGITS[k, b]) for k in range(2)), strict=True)] for b in (0, 1)]
+    mean = [
+        [sum(column) / 2 for column in zip(*(softmax(LOGITS[k, b]) for k in range(2)), strict=True)] for b in (0, 1)
+    ]
     wanted = sum(-math.log(mean[b][labels[0, b]]) for b in (0, 1)) / 2
     torch.testing.assert_close(float(ensemble_cross_entropy(LOGITS, labels)), wanted, rtol=1e-5, atol=0)
     blended = loss_of(LOGITS, labels, None, FinetuneConfig(mode="repeat", joint=0.25))
