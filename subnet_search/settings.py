@@ -101,7 +101,7 @@ class JobConfig:
     relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     ensemble: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(trunk=None))
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    finetune: FinetuneConfig = field(default_factory=lambda: FinetuneConfig(mode=None))
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:

@@ -16,8 +16,8 @@ from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
 from subnet_search.entwined import Phase, gates, progressive, scorer, train_phases
 from subnet_search.errors import SubnetSearchError
-from subnet_search.finetune import FinetuneConfig, History, finetune
-from subnet_search.groups import GroupGraph
+from subnet_search.finetune import FinetuneConfig, History, finetune, mode_to_take
+from subnet_search.groups import GroupGraph, trunk_macs
 from subnet_search.inputs import Splits
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.measure import MaskMeasure
@@ -37,14 +37,20 @@ log = logging.getLogger("subnet_search")
 
 
 def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
-    """Returns the settings with a trunk: theirs, or, where they leave it open, the deepest that their budget has room for.
+    """Returns the settings with what they leave open: a trunk, and how images are shown to the members.
 
-    The official layers of Masksembles know no trunk, so that the control of that name has none.
+    The trunk is the deepest that their budget has room for. The official layers of Masksembles know none, so that the
+    control of that name has none.
     """
-    if config.ensemble.trunk is not None:
-        return config
-    official = config.search.algorithm == "masksembles"
-    return deepest(config, graph, [0.0] if official else trunks_to_try(graph, config.members, config.budget))
+    if config.ensemble.trunk is None:
+        official = config.search.algorithm == "masksembles"
+        trunks = [0.0] if official else trunks_to_try(graph, config.members, config.budget)
+        config = deepest(config, graph, trunks)
+    if config.finetune.mode is None:
+        common = trunk_macs(graph, config.ensemble.trunk_share) / graph.dense_macs
+        mode = mode_to_take(config.finetune, config.members, config.budget.budget, common)
+        config = replace(config, finetune=replace(config.finetune, mode=mode))
+    return config
 
 
 def deepest(config: RunConfig, graph: GroupGraph, trunks: Sequence[float]) -> RunConfig:

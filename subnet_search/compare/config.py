@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from subnet_search.baselines import BaselineConfig, check
@@ -28,6 +28,8 @@ METHODS = (
 class CompareConfig(JobConfig):
     """Everything that decides a comparison. All systems get the same images, budget and settings of the stages.
 
+    Images are dealt out to the members (`finetune.mode=split`) where nothing else is said.
+
     Attributes:
         methods: `msp`, `mc_dropout`, `deep_ensemble`, `deep_ensemble_finetuned`, `bagging`, `stochastic_depth`,
             `depth_masks`, `mimo`, `packed`, `batch_ensemble`, `singe`; or masks (`masksembles`, `antirandom`,
@@ -52,6 +54,8 @@ class CompareConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.finetune.mode is None:  # one for all: what suits one method costs others several times as much
+            object.__setattr__(self, "finetune", replace(self.finetune, mode="split"))
         if not self.methods or not self.seeds:
             raise SubnetSearchError("a comparison needs at least one method and one seed")
         for method in self.methods:

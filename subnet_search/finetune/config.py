@@ -22,7 +22,8 @@ class FinetuneConfig:
         batch_size: Images of one step, all members together in `split`, each member's in `repeat`.
         mode: `split` deals the images of an epoch out to the members, at the training cost of one network;
             `repeat` shows all images to every member, the same in each step; `independent` shows all images to every
-            member, in an order of its own.
+            member, in an order of its own. None lets a run choose between the first two by what they cost
+            (`subnet_search.finetune.mode_to_take`).
         learning_rate: Peak of the one-cycle schedule (linear warm-up, cosine decay to zero).
         warmup: Share of the steps that the warm-up takes, in [0, 1).
         momentum: Nesterov momentum of SGD.
@@ -48,7 +49,7 @@ class FinetuneConfig:
 
     epochs: int = 10
     batch_size: int = 128
-    mode: Mode = "split"
+    mode: Mode | None = "split"
     learning_rate: float = 0.05
     warmup: float = 0.1
     momentum: float = 0.9
@@ -66,7 +67,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         for name, choices in (("mode", Mode), ("augment", Augmentation), ("precision", Precision)):
-            if getattr(self, name) not in get_args(choices):
+            if getattr(self, name) not in get_args(choices) and not (name == "mode" and self.mode is None):
                 raise SubnetSearchError(
                     f"finetune.{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"
                 )
@@ -88,7 +89,7 @@ class FinetuneConfig:
             if not low <= value <= high:
                 raise SubnetSearchError(f"finetune.{name} is {value}, expected a value from {low} to {high}")
         for name in ("joint", "decorrelate"):
-            if getattr(self, name) > 0 and (self.mode != "repeat" or self.bagging):
+            if getattr(self, name) > 0 and (self.mode not in ("repeat", None) or self.bagging):
                 raise SubnetSearchError(
                     f"finetune.{name} needs every member's answer to the same images; use mode=repeat without bagging"
                 )

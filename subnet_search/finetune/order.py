@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.finetune.config import FinetuneConfig
+from subnet_search.finetune.config import FinetuneConfig, Mode
 
 
 def steps_of_epoch(config: FinetuneConfig, images: int, members: int, inputs: int = 1) -> int:
@@ -74,6 +76,10 @@ def _inputs(order: Tensor, inputs: int, repetition: float, generator: torch.Gene
 
 def _rows(config: FinetuneConfig, images: int, networks: int) -> tuple[int, int]:
     """Rows of each network in a step, and steps in an epoch."""
+    if config.mode is None:
+        raise SubnetSearchError(
+            f"finetune.mode is None, expected one of {', '.join(get_args(Mode))}: only a run can choose it"
+        )
     share = images // networks if config.mode == "split" else images
     if share == 0:
         raise SubnetSearchError(

@@ -68,7 +68,7 @@ class TuneSetup:
 
     @cached_property
     def own(self) -> RunConfig:
-        """The job's own settings, with a trunk where they leave it open; that they cannot work, their trial says."""
+        """The job's own settings, with what they leave open; that they cannot work, their trial says."""
         run = self.config.run()
         with suppress(SubnetSearchError):
             return settled(run, self.graph)

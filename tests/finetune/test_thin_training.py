@@ -33,10 +33,10 @@ def test_thin_is_what_members_get_that_keep_little(small, monkeypatch):
     forward = type(ensemble).forward
     monkeypatch.setattr(type(ensemble), "forward", lambda *a, **n: masked_rows.append(1) or forward(*a, **n))
     finetune(ensemble, small.data, CONFIG, teacher=small.network)
-    assert len(masked_rows) == 1  # the comparison before the first step
+    assert len(masked_rows) == 2  # the comparison before the first step, with rows of their own and the same for all
     whole = small.ensemble(3, full=True)
     finetune(whole, small.data, CONFIG, teacher=small.network)
-    assert len(masked_rows) == 1 + 6
+    assert len(masked_rows) == 2 + 6
 
 
 class KilledError(Exception):

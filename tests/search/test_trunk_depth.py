@@ -8,6 +8,7 @@ from subnet_search import stages
 from subnet_search.backbones import load_backbone
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
+from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import full_masks
 from subnet_search.search import BudgetConfig, SearchConfig, trunks_to_try
@@ -58,11 +59,18 @@ def test_a_run_takes_the_deepest_that_its_budget_has_room_for(graph, monkeypatch
 
 def test_what_was_chosen_stays(graph) -> None:
     for trunk in (0.0, 0.3):
-        run = RunConfig(ensemble=EnsembleConfig(trunk=trunk))
+        run = RunConfig(ensemble=EnsembleConfig(trunk=trunk), finetune=FinetuneConfig(mode="repeat"))
         assert settled(run, graph) is run
     assert settled(RunConfig(search=SearchConfig("masksembles")), graph).ensemble.trunk == 0.0
     with pytest.raises(SubnetSearchError, match=r"budget 0.001 cannot be met with 4 members"):
         settled(RunConfig(budget=BudgetConfig(0.001)), graph)
+
+
+def test_a_run_shows_all_images_to_all_members_where_that_costs_little_more(graph) -> None:
+    at_one, at_two = (settled(RunConfig(budget=BudgetConfig(budget)), graph) for budget in (1.0, 2.0))
+    assert (at_one.finetune.mode, at_two.finetune.mode) == ("repeat", "split")
+    joint = RunConfig(finetune=FinetuneConfig(mode=None, joint=0.5))
+    assert settled(joint, graph).finetune.mode == "repeat"
 
 
 def test_an_ensemble_wants_a_number() -> None:

@@ -37,7 +37,7 @@ def test_everything_that_was_chosen_is_a_setting_of_the_run(graph) -> None:
         search=SearchConfig(algorithm="flow", lambda_overlap=7.0, rescoring=1),
         relevance=replace(run.relevance, lambda_corr=0.5),
         ensemble=replace(run.ensemble, trunk=0.25),
-        finetune=FinetuneConfig(epochs=4, distill=0.25, bagging=True),
+        finetune=FinetuneConfig(mode=None, epochs=4, distill=0.25, bagging=True),
     )
 
 
