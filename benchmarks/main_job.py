@@ -44,6 +44,8 @@ class Grid:
             those of the method `METHOD+distill`.
         trunk: Share of the dense MACs that members have in common (`ensemble.trunk`); where it is positive, the rows
             are those of the method `METHOD+trunk`, with the share in per cent.
+        overlap: Price of overlaps (`search.lambda_overlap`); where it is not 1, the rows are those of the method
+            `METHOD+overlapNUMBER`.
         mode: How images are shown to the members (`finetune.mode`); with another one than `split` the rows are those
             of the method `METHOD+MODE`.
     """
@@ -56,12 +58,14 @@ class Grid:
     members: int = 4
     distill: float = 0.0
     trunk: float = 0.0
+    overlap: float = 1.0
     mode: Mode = "split"
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
     """Returns the settings of one cell; everything but masks, budget and seed is the same in all of them."""
-    search = SearchConfig() if method == "search" else SearchConfig(algorithm=method)  # type: ignore[arg-type] # checked
+    algorithm = "flow" if method == "search" else method
+    search = SearchConfig(algorithm, lambda_overlap=grid.overlap)  # type: ignore[arg-type] # checked there
     return RunConfig(
         out=RUNS / f"{grid.backbone}-{_key(grid, method)}-{budget}-{grid.epochs}-{seed}",
         members=grid.members,
@@ -105,8 +109,9 @@ def main(grid: Grid) -> None:
 
 def _key(grid: Grid, method: str) -> str:
     trunk = f"+trunk{100 * grid.trunk:.0f}" if grid.trunk else ""
+    overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
-    return f"{method}{trunk}{mode}{'+distill' if grid.distill else ''}"
+    return f"{method}{trunk}{overlap}{mode}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:
