@@ -45,6 +45,7 @@ ALGORITHMS = (*sorted(CONTROLS), "flow", "draft", "core", "pairs", "swap", "prog
 
 AMOUNTS: Mapping[str, tuple[str, float]] = {
     "trunk": ("ensemble.trunk", 100),
+    "thin": ("budget.trunk_keep", 100),
     "overlap": ("search.lambda_overlap", 1),
     "corr": ("relevance.lambda_corr", 1),
     "distill": ("finetune.distill", 100),

@@ -44,6 +44,8 @@ class Grid:
             those of the method `METHOD+distill`.
         trunk: Share of the dense MACs that members have in common (`ensemble.trunk`); where it is positive, the rows
             are those of the method `METHOD+trunk`, with the share in per cent.
+        trunk_keep: Kept fraction of the channels inside the trunk's blocks (`budget.trunk_keep`); below 1 the rows are
+            those of the method `METHOD+trunkSHARE+thinNUMBER`, in per cent.
         overlap: Price of overlaps (`search.lambda_overlap`); where it is not 1, the rows are those of the method
             `METHOD+overlapNUMBER`.
         mode: How images are shown to the members (`finetune.mode`); with another one than `split` the rows are those
@@ -58,6 +60,7 @@ class Grid:
     members: int = 4
     distill: float = 0.0
     trunk: float = 0.0
+    trunk_keep: float = 1.0
     overlap: float = 1.0
     mode: Mode = "split"
 
@@ -77,7 +80,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
             ood=tuple(f"{name}={cifar.npz(name)}" for name in OOD),
             validation=0.1,
         ),
-        budget=BudgetConfig(budget=budget),
+        budget=BudgetConfig(budget=budget, trunk_keep=grid.trunk_keep),
         search=search,
         ensemble=EnsembleConfig(trunk=grid.trunk),
         finetune=FinetuneConfig(
@@ -109,9 +112,10 @@ def main(grid: Grid) -> None:
 
 def _key(grid: Grid, method: str) -> str:
     trunk = f"+trunk{100 * grid.trunk:.0f}" if grid.trunk else ""
+    thin = f"+thin{100 * grid.trunk_keep:.0f}" if grid.trunk_keep < 1 else ""
     overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
-    return f"{method}{trunk}{overlap}{mode}{'+distill' if grid.distill else ''}"
+    return f"{method}{trunk}{thin}{overlap}{mode}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:

@@ -181,7 +181,7 @@ def layer_costs(ensemble: SubnetEnsemble) -> tuple[LayerCost, ...]:
     once = trunk_layers(graph, ensemble.config.trunk_share)
     dense = layer_macs(graph, {})
     return tuple(
-        LayerCost(layer, cost, (cost,) if layer in once else tuple(own[layer] for own in members))
+        LayerCost(layer, cost, tuple(own[layer] for own in (members[:1] if layer in once else members)))
         for layer, cost in dense.items()
     )
 

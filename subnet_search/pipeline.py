@@ -111,7 +111,8 @@ def run(
     with logged, tracked(accelerator, chosen.log, folder.path / "tensorboard"):
         log.info("%s until %s, on %s", chosen.out, until, device_name(accelerator.device))
         log.info("%d groups are searchable, %d are left whole", len(graph.groups), len(graph.left_whole))
-        common = trunk_macs(graph, chosen.ensemble.trunk_share) / graph.dense_macs
+        once = {name: kept[0] for name, kept in quotas.items()}
+        common = trunk_macs(graph, chosen.ensemble.trunk_share, once) / graph.dense_macs
         log.info("members have %.0f %% of the dense MACs in common", 100 * common)
         masks, relevance = from_main(accelerator, lambda: (folder.masks(), folder.relevance()))
         wanted = scoring(chosen).criterion

@@ -17,7 +17,7 @@ from subnet_search.ensemble import SubnetEnsemble, recalibrate
 from subnet_search.entwined import Phase, gates, progressive, scorer, train_phases
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, History, finetune, mode_to_take
-from subnet_search.groups import GroupGraph, trunk_macs
+from subnet_search.groups import GroupGraph, trunk_groups, trunk_macs
 from subnet_search.inputs import Splits
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.measure import MaskMeasure
@@ -29,6 +29,7 @@ from subnet_search.search import (
     depth_masks,
     search_in_rounds,
     thinned_groups,
+    trunk_widths,
     trunks_to_try,
 )
 from subnet_search.settings import RunConfig
@@ -47,7 +48,8 @@ def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
         trunks = [0.0] if official else trunks_to_try(graph, config.members, config.budget)
         config = deepest(config, graph, trunks)
     if config.finetune.mode is None:
-        common = trunk_macs(graph, config.ensemble.trunk_share) / graph.dense_macs
+        trunk = config.ensemble.trunk_share
+        common = trunk_macs(graph, trunk, trunk_widths(graph, config.budget, trunk)) / graph.dense_macs
         mode = mode_to_take(config.finetune, config.members, config.budget.budget, common)
         config = replace(config, finetune=replace(config.finetune, mode=mode))
     return config
@@ -76,6 +78,13 @@ def allocate(graph: GroupGraph, config: RunConfig) -> tuple[Quotas, dict[str, Te
         share = (budget.budget * config.members) ** 0.5
         depth = depth_masks(graph, config.members, share, config.seed, trunk)
     return allocate_quotas(graph, config.members, budget, depth, trunk), depth
+
+
+def common_groups(graph: GroupGraph, quotas: Quotas, config: RunConfig) -> tuple[str, ...]:
+    """Returns the groups of the trunk of which something is cut, for all members alike."""
+    return tuple(
+        name for name in trunk_groups(graph, config.ensemble.trunk_share) if quotas[name][0] < graph.widths[name]
+    )
 
 
 def score(
@@ -128,6 +137,7 @@ def search(
         depth=depth,
         dense=backbone.model,
         measure=measure,
+        common=common_groups(graph, quotas, config),
         precision=config.finetune.precision,
         progress=progress,
     )
@@ -153,6 +163,10 @@ def phases(
         config: Settings of the run.
         progress: Bar to report to.
     """
+    if common := common_groups(graph, quotas, config):
+        raise SubnetSearchError(
+            f"{config.search.algorithm!r} cuts each member for itself while it trains, so that it cannot thin a trunk that they have in common (trunk_keep={config.budget.trunk_keep:g}, {len(common)} groups); use trunk_keep=1, or a search before the training, such as flow"
+        )
     searching, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
     if searching.algorithm == "gates":
         return gates(graph.widths, quotas, searching, training, images, relevance.scores, config.seed)

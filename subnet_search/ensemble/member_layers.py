@@ -86,7 +86,8 @@ class MemberMask(nn.Module):
         mask: bool `[member, channel]`.
         channel_axis: Axis of the layer's output that holds the channels: 1 for convolutions, -1 for linear layers.
         kept: bool `[member]`, true where the member keeps the residual branch that ends here; None where none does.
-        common: Whether members have the layer in common: nothing is masked, and there may be any number of rows.
+        common: Whether members have the layer in common: the mask is the same for all, and there may be any number of
+            rows.
     """
 
     mask: Tensor
@@ -101,13 +102,18 @@ class MemberMask(nn.Module):
         self.channel_axis = channel_axis
         self.register_buffer("mask", mask.to(_device(layer), copy=True))
         self.register_buffer("kept", None if kept is None else kept.to(_device(layer), copy=True))
+        self.cut = not bool(mask.all())  # asked here, as asking an accelerator waits for it
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs the layer on member-major rows `[member * batch, ...]` and masks its output, of as many rows."""
         out: Tensor = self.layer(x)
-        if self.common:
-            return out
         members, channels = self.mask.shape
+        if self.common:
+            if not self.cut:
+                return out
+            shape = [1] * out.ndim
+            shape[self.channel_axis] = channels
+            return out * self.mask[0].to(out.dtype).view(shape)
         shape = [members] + [1] * out.ndim
         shape[self.channel_axis if self.channel_axis < 0 else self.channel_axis + 1] = channels
         return (torch.unflatten(out, 0, (members, -1)) * _open(self.mask, self.kept).to(out.dtype).view(shape)).flatten(

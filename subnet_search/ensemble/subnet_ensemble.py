@@ -29,8 +29,9 @@ class EnsembleConfig:
         norm: `member` gives each member its own normalisation statistics and affine parameters, `shared` one set
             for all (as the official Masksembles layers do).
         head: `shared` uses one classifier for all members, `member` one each.
-        trunk: Share of the dense network's MACs, from the input on, in [0, 1), that members have in common: nothing is
-            cut there, the normalisation is one for all, and it is paid for once (`subnet_search.groups.trunk_layers`).
+        trunk: Share of the dense network's MACs, from the input on, in [0, 1), that members have in common: what is cut
+            there is cut for all, the normalisation is one for all, and it is paid for once
+            (`subnet_search.groups.trunk_layers`).
             0 lets members differ from the first layer on; None lets a run choose it by its budget
             (`subnet_search.trunks_to_try`).
 
@@ -72,7 +73,7 @@ class SubnetEnsemble(Predictor):
         config: What the members share.
 
     Raises:
-        SubnetSearchError: where network, graph and masks do not fit, masks cut something of the trunk, or a head for
+        SubnetSearchError: where network, graph and masks do not fit, masks differ between members within the trunk, or a head for
             each member is asked of a network whose logits are not written by a linear layer.
     """
 
@@ -147,7 +148,8 @@ class SubnetEnsemble(Predictor):
             macs(self.graph, {name: kept[k] for name, kept in masks.widths.items()}, masks.left_out(k))
             for k in range(self.members)
         )
-        return alone - (self.members - 1) * trunk_macs(self.graph, self.config.trunk_share)
+        first = {name: kept[0] for name, kept in masks.widths.items()}
+        return alone - (self.members - 1) * trunk_macs(self.graph, self.config.trunk_share, first)
 
     def set_masks(self, masks: MaskSet) -> None:
         """Replaces the masks in place; weights and statistics stay (recalibrate them afterwards).
@@ -156,15 +158,17 @@ class SubnetEnsemble(Predictor):
             masks: Of as many members, for all groups of the graph.
 
         Raises:
-            SubnetSearchError: where they are of other members or groups, or cut something of the trunk.
+            SubnetSearchError: where they are of other members or groups, or differ between members within the trunk.
         """
         if masks.members != self.members:
             raise SubnetSearchError(f"got masks of {masks.members} members, expected {self.members}")
         modules = dict(self.network.named_modules())
         for name, mask in self._site_masks(masks, modules).items():
-            buffer = modules[name].mask
-            assert isinstance(buffer, Tensor)
-            buffer.copy_(mask)
+            module = modules[name]
+            assert isinstance(module.mask, Tensor)
+            module.mask.copy_(mask)
+            if isinstance(module, MemberMask):
+                module.cut = not bool(mask.all())
         for name, kept in _depth(self.graph, masks).items():
             buffer = modules[name].kept
             assert isinstance(buffer, Tensor)
@@ -176,12 +180,13 @@ class SubnetEnsemble(Predictor):
         return self.config.norm == "member" and name not in trunk
 
     def _site_masks(self, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-        """The masks of the site modules, after a look at the trunk, which all members have whole."""
+        """The masks of the site modules, after a look at the trunk, which all members have in common."""
         laid_out, depth = _site_masks(self.graph, masks, modules), _depth(self.graph, masks)
-        for name in trunk_layers(self.graph, self.config.trunk_share) & laid_out.keys():
-            if not (laid_out[name].all() and depth.get(name, laid_out[name]).all()):
+        for name in sorted(trunk_layers(self.graph, self.config.trunk_share) & laid_out.keys()):
+            alike = bool((laid_out[name] == laid_out[name][0]).all())
+            if not alike or (name in depth and not depth[name].all()):
                 raise SubnetSearchError(
-                    f"masks cut something of {name!r}, which is part of the trunk that members have in common (ensemble.trunk={self.config.trunk_share:g}); expected it whole: allocate quotas with the same trunk, or lower it"
+                    f"masks differ between members at {name!r}, or leave it out, which is part of the trunk that they have in common (ensemble.trunk={self.config.trunk_share:g}); expected it the same for all: allocate quotas and search masks with the same trunk, or lower it"
                 )
         return laid_out
 

@@ -4,7 +4,7 @@ from subnet_search.groups.channel_group import Branch, ChannelGroup, GroupGraph,
 from subnet_search.groups.cost import layer_macs, macs
 from subnet_search.groups.find import find_groups
 from subnet_search.groups.slicing import SlicedNetwork, slice_network
-from subnet_search.groups.trunk import trunk_layers, trunk_macs, trunk_shares
+from subnet_search.groups.trunk import trunk_groups, trunk_layers, trunk_macs, trunk_shares
 from subnet_search.groups.verify import masked
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "macs",
     "masked",
     "slice_network",
+    "trunk_groups",
     "trunk_layers",
     "trunk_macs",
     "trunk_shares",

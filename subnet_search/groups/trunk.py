@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from subnet_search.groups.channel_group import GroupGraph
+from subnet_search.groups.cost import layer_macs
 
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
 
@@ -56,12 +57,25 @@ def trunk_layers(graph: GroupGraph, share: float) -> frozenset[str]:
     return frozenset(trunk if weighted else ())
 
 
-def trunk_macs(graph: GroupGraph, share: float) -> int:
-    """Returns the multiply-accumulates of the trunk for one sample, spent once for all members; see `trunk_layers`."""
-    return sum(
-        graph.graph.nodes["layer", name]["macs"]
-        for name in trunk_layers(graph, share)
-        if ("layer", name) in graph.graph
+def trunk_macs(graph: GroupGraph, share: float, widths: Mapping[str, int] | None = None) -> int:
+    """Returns the multiply-accumulates of the trunk for one sample, spent once for all members; see `trunk_layers`.
+
+    Args:
+        graph: The network's groups.
+        share: MACs of the trunk / MACs of the dense network, at most, in [0, 1); what is cut of it changes no layer of it.
+        widths: Group → channels that are kept; None keeps all of them.
+    """
+    trunk = trunk_layers(graph, share)
+    return sum(cost for name, cost in layer_macs(graph, widths or {}).items() if name in trunk)
+
+
+def trunk_groups(graph: GroupGraph, share: float) -> tuple[str, ...]:
+    """Returns the groups that live in the trunk alone, inside its blocks: what is cut of them is cut for all members."""
+    trunk = trunk_layers(graph, share)
+    return tuple(
+        group.name
+        for group in graph.groups
+        if group.kind == "inner" and all(place.module in trunk for place in group.slices)
     )
 
 

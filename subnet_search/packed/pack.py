@@ -122,7 +122,7 @@ def _programs(
         widths = {name: int(mask.sum(dim=1).max()) for name, mask in masks.masks.items()}
         idle = [name for name, kept in masks.depth.items() if not kept.any()]
         padding = ensemble.members * macs(ensemble.graph, widths, idle)
-        shared = (ensemble.members - 1) * trunk_macs(ensemble.graph, ensemble.config.trunk_share)
+        shared = (ensemble.members - 1) * trunk_macs(ensemble.graph, ensemble.config.trunk_share, widths)
         work, needed = padding - shared, ensemble.macs()
         if work > PADDING * needed:
             unavailable["grouped"] = f"padding to the widest member multiplies the work by {work / needed:.1f}"

@@ -1,7 +1,7 @@
 """Assigns channels to members."""
 
 from subnet_search.search.algorithms import ALGORITHMS, CONTROLS, ENTWINED, OVERLAPPING, SCORE_DRIVEN
-from subnet_search.search.budget import BudgetConfig, allocate_quotas, thinned_groups
+from subnet_search.search.budget import BudgetConfig, allocate_quotas, thinned_groups, trunk_widths
 from subnet_search.search.config import SearchConfig
 from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
@@ -24,5 +24,6 @@ __all__ = [
     "search_masks",
     "shuffled",
     "thinned_groups",
+    "trunk_widths",
     "trunks_to_try",
 ]

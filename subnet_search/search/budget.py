@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import ChannelGroup, GroupGraph, macs, trunk_layers, trunk_macs
+from subnet_search.groups import ChannelGroup, GroupGraph, macs, trunk_groups, trunk_layers, trunk_macs
 
 Spread = Literal["inner", "uniform"]
 
@@ -32,6 +32,8 @@ class BudgetConfig:
         min_width: The fewest channels of a group that a member keeps, at least 1.
         multiple_of: Kept widths are multiples of this in every group whose own width is one (a group as narrow as this
             stays whole). Most devices are as fast with 16 channels as with 13; 1 uses up the budget best.
+        trunk_keep: Kept fraction of the channels inside the blocks of the trunk, in (0, 1], the same ones for all
+            members: a trunk that is thinned itself leaves more for the members. 1 leaves it whole.
         depth: Whether members leave out whole residual branches too, for half of what is to be saved, on a logarithmic
             scale (`depth_masks`); the channels pay the rest. Needs a `budget`.
 
@@ -44,6 +46,7 @@ class BudgetConfig:
     spread: Spread = "inner"
     min_width: int = 1
     multiple_of: int = 1
+    trunk_keep: float = 1.0
     depth: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +66,8 @@ class BudgetConfig:
             raise SubnetSearchError(f"min_width is {self.min_width}, expected at least 1")
         if self.multiple_of < 1:
             raise SubnetSearchError(f"multiple_of is {self.multiple_of}, expected at least 1")
+        if not 0 < self.trunk_keep <= 1:
+            raise SubnetSearchError(f"trunk_keep is {self.trunk_keep}, expected a fraction in (0, 1]")
         if self.depth and self.budget is None:
             raise SubnetSearchError("depth needs a budget of MACs, got a kept share of channels; give --budget")
 
@@ -85,8 +90,8 @@ def allocate_quotas(
         config: Budget and how it is spread.
         depth: Site of a residual branch → bool `[member]`, true where the member keeps the branch; what is left out
             costs nothing. None where all members keep all branches.
-        trunk: Share of the dense MACs that members have in common from the input on, in [0, 1): nothing is cut there,
-            and it is paid for once (`EnsembleConfig.trunk`).
+        trunk: Share of the dense MACs that members have in common from the input on, in [0, 1): it is paid for once
+            (`EnsembleConfig.trunk`), and nothing is cut there but what `trunk_widths` says.
 
     Returns:
         Group → K numbers from `min_width` to the group's width, for all groups in order.
@@ -102,13 +107,28 @@ def allocate_quotas(
         return -(-sum(times * macs(graph, chosen, without) for without, times in left_out.items()) // members)
 
     layers = trunk_layers(graph, trunk)
-    whole = {group.name for group in graph.groups if any(site.module in layers for site in group.sites)}
-    if graph.groups and len(whole) == len(graph.groups):
+    fixed = {g.name: g.width for g in graph.groups if any(site.module in layers for site in g.sites)}
+    if graph.groups and len(fixed) == len(graph.groups):
         raise SubnetSearchError(
             f"with a trunk of {trunk:g} of the MACs no group of channels is left to search; lower ensemble.trunk"
         )
-    widths = _allocate(graph.groups, cost, graph.dense_macs, members, config, whole, trunk_macs(graph, trunk))
+    fixed |= trunk_widths(graph, config, trunk)
+    widths = _allocate(graph.groups, cost, graph.dense_macs, members, config, fixed, trunk_macs(graph, trunk, fixed))
     return {name: (width,) * members for name, width in widths.items()}
+
+
+def trunk_widths(graph: GroupGraph, config: BudgetConfig, trunk: float) -> dict[str, int]:
+    """Returns the number of channels that all members keep of each group inside the trunk; see `trunk_groups`.
+
+    Args:
+        graph: The network's groups.
+        config: `trunk_keep`, `min_width` and `multiple_of`.
+        trunk: Share of the dense MACs that members have in common.
+    """
+    inside = {name: graph.widths[name] for name in trunk_groups(graph, trunk)}
+    grain = _grain(inside, config)
+    kept = _thinned(inside, set(inside), config.trunk_keep, _smallest(grain, config), grain)
+    return {name: min(width, inside[name]) for name, width in kept.items()}
 
 
 def thinned_groups(quotas: Mapping[str, Sequence[int]], widths: Mapping[str, int]) -> list[str]:
@@ -127,21 +147,20 @@ def _allocate(
     dense: int,
     members: int,
     config: BudgetConfig,
-    whole: Collection[str] = (),
+    fixed: Mapping[str, int] | None = None,
     shared: int = 0,
 ) -> dict[str, int]:
     """Chooses one member's widths; `cost` gives the MACs of a member, non-decreasing in every width.
 
-    The groups in `whole` are not thinned; `shared` of a member's MACs are spent once for all members.
+    The groups in `fixed` have their width; `shared` of a member's MACs are spent once for all members.
     """
     _check(groups, members, config)
-    full = {group.name: group.width for group in groups}
-    grain = {name: config.multiple_of if width % config.multiple_of == 0 else 1 for name, width in full.items()}
-    smallest = {
-        name: full[name] if name in whole else -(-config.min_width // step) * step for name, step in grain.items()
-    }
+    fixed = fixed or {}
+    grain = _grain({group.name: group.width for group in groups}, config)
+    full = {group.name: fixed.get(group.name, group.width) for group in groups}
+    smallest = {**_smallest(grain, config), **fixed}
     inner = {group.name for group in groups if group.kind == "inner"} if config.spread == "inner" else set(full)
-    inner = (inner - set(whole)) or set(full)  # a network of streams alone is thinned there
+    inner = (inner - set(fixed)) or set(full)  # a network of streams alone is thinned there
     if config.keep is not None:
         return _thinned(full, inner, config.keep, smallest, grain)
 
@@ -164,6 +183,16 @@ def _allocate(
         low, high = (middle, high) if fits else (low, middle)
     widths = start if cost(start) <= allowed else _thinned(start, thinned, low, smallest, grain)
     return _fill(dict(widths), full, grain, cost, allowed)
+
+
+def _grain(full: Mapping[str, int], config: BudgetConfig) -> dict[str, int]:
+    """What the kept width of each group is a multiple of."""
+    return {name: config.multiple_of if width % config.multiple_of == 0 else 1 for name, width in full.items()}
+
+
+def _smallest(grain: Mapping[str, int], config: BudgetConfig) -> dict[str, int]:
+    """The fewest channels that a member keeps of each group."""
+    return {name: -(-config.min_width // step) * step for name, step in grain.items()}
 
 
 def _thinned(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from subnet_search.search.algorithms import ENTWINED, MEASURING, SCORE_DRIVEN
 from subnet_search.search.antirandom import antirandom
 from subnet_search.search.balanced import balanced
 from subnet_search.search.best_of_n import best_of_n
+from subnet_search.search.common import common_masks
 from subnet_search.search.config import SearchConfig
 from subnet_search.search.core import core
 from subnet_search.search.draft import draft
@@ -38,6 +39,7 @@ def search_masks(
     config: SearchConfig,
     measure: Callable[[MaskSet], float] | None = None,
     progress: Progress | None = None,
+    common: Collection[str] = (),
 ) -> MaskSet:
     """Decides which channels each member keeps.
 
@@ -50,6 +52,8 @@ def search_masks(
         measure: Loss of a mask set without training, lower is better; needed by `best-of-n` and `swap` (see
             `subnet_search.measure`).
         progress: Bar to report to.
+        common: Groups of which all members keep the same channels (`subnet_search.groups.trunk_groups`); by scores, if
+            the algorithm takes them, and else by lot. The figures below are those of the other groups.
 
     Returns:
         Masks with exactly the quotas. Their `notes` hold `settings`, `overlap` (Σ φ of all pairs and groups), for
@@ -66,6 +70,8 @@ def search_masks(
             f"search algorithm {config.algorithm!r} trains while it searches, so there are no masks before the training; run it as part of a run, or use 'flow'"
         )
     _check_quotas(widths, quotas)
+    if set(common) & set(widths):
+        return _behind(scores, widths, quotas, config, measure, progress, common)
     notes: dict[str, Any] = {"settings": asdict(config)}
     if config.algorithm in MEASURING and measure is None:
         raise SubnetSearchError(
@@ -92,6 +98,31 @@ def search_masks(
         masks = _by_lot(widths, quotas, config, 0)
     notes["overlap"] = sum(overlap_penalty(mask) for mask in masks.values() if not mask.all())
     return MaskSet(_tensors(masks), config.algorithm, config.seed, notes)
+
+
+def _behind(
+    scores: Mapping[str, Tensor] | None,
+    widths: Mapping[str, int],
+    quotas: Quotas,
+    config: SearchConfig,
+    measure: Callable[[MaskSet], float] | None,
+    progress: Progress | None,
+    common: Collection[str],
+) -> MaskSet:
+    """Decides on what members have in common first, and then on the rest."""
+    driven = (config.start if config.algorithm == "swap" else config.algorithm) in SCORE_DRIVEN
+    if driven:
+        _check_scores(scores, widths, quotas, config.algorithm)
+    first = _tensors(
+        common_masks(scores if driven else None, widths, quotas, [n for n in widths if n in common], config)
+    )
+
+    def whole(masks: MaskSet) -> MaskSet:
+        return replace(masks, masks={name: first[name] if name in first else masks.masks[name] for name in widths})
+
+    rest = {name: width for name, width in widths.items() if name not in first}
+    judge = None if measure is None else lambda masks: measure(whole(masks))
+    return whole(search_masks(scores, rest, {name: quotas[name] for name in rest}, config, judge, progress))
 
 
 def _by_scores(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ def search_in_rounds(
     depth: Mapping[str, Tensor] | None = None,
     dense: nn.Module | None = None,
     measure: Callable[[MaskSet], float] | None = None,
+    common: Collection[str] = (),
     precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> MaskSet:
@@ -55,6 +56,7 @@ def search_in_rounds(
         depth: Site of a residual branch → bool `[member]`, the branches that members keep; None where they keep all.
         dense: The dense network, needed for scores without labels.
         measure: As in `search_masks`.
+        common: As in `search_masks`.
         precision: Arithmetic of the recalibration.
         progress: Bar to report to.
 
@@ -79,7 +81,7 @@ def search_in_rounds(
     rescored: list[dict[str, Any]] = []
     before: MaskSet | None = None
     for number in range(1, rounds + 1):
-        masks = search_masks(known, widths, quotas, replace(config, algorithm=first), judge)
+        masks = search_masks(known, widths, quotas, replace(config, algorithm=first), judge, common=common)
         if before is not None:
             rescored[-1]["changed"] = _changed(before, masks, thinned)
         rescored.append({"objective": masks.notes["objective"]})
@@ -91,7 +93,7 @@ def search_in_rounds(
         assert known is not None
         known = {name: _mean(known[name], found.scores[name], number) for name in widths}
         before = masks
-    masks = search_masks(known, widths, quotas, config, judge, progress)
+    masks = search_masks(known, widths, quotas, config, judge, progress, common)
     if before is not None:
         rescored[-1]["changed"] = _changed(before, masks, thinned)
     notes = {**masks.notes, **({"rescored": rescored} if rounds else {})}

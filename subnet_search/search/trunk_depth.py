@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from subnet_search.groups import GroupGraph, trunk_shares
-from subnet_search.search.budget import BudgetConfig
+from subnet_search.groups import GroupGraph, trunk_macs, trunk_shares
+from subnet_search.search.budget import BudgetConfig, trunk_widths
 
 DEEPEST = 0.7
 """Share of the dense MACs up to which trunks were measured."""
@@ -34,7 +34,8 @@ def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list
         return [0.0]
 
     def kept(share: float) -> float:
-        return (total - share) / (members * (1 - share))
+        paid = trunk_macs(graph, share, trunk_widths(graph, budget, share)) / graph.dense_macs
+        return (total - paid) / (members * (1 - share))
 
     total, least = budget.budget, LEAST * min(1.0, budget.budget / members)
     suitable = [share for share in trunk_shares(graph) if share <= DEEPEST and least <= kept(share) <= MOST]

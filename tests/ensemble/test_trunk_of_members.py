@@ -71,7 +71,8 @@ def test_masks_that_cut_into_the_trunk_are_refused() -> None:
     quotas = allocate_quotas(GRAPH, MEMBERS, BudgetConfig(1.5))
     masks = search_masks(None, GRAPH.widths, quotas, SearchConfig("random"))
     with pytest.raises(
-        SubnetSearchError, match=r"part of the trunk .*ensemble.trunk=0.4.*allocate quotas with the same"
+        SubnetSearchError,
+        match=r"part of the trunk .*ensemble.trunk=0.4.*allocate quotas and search masks with the same",
     ):
         SubnetEnsemble(BACKBONE.model, GRAPH, masks, BACKBONE.card, EnsembleConfig(trunk=SHARE))
     with pytest.raises(SubnetSearchError, match="part of the trunk"):
