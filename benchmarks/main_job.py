@@ -46,7 +46,7 @@ class Grid:
             are those of the method `METHOD+trunk`, with the share in per cent.
         trunk_keep: Kept fraction of the channels inside the trunk's blocks (`budget.trunk_keep`); below 1 the rows are
             those of the method `METHOD+trunkSHARE+thinNUMBER`, in per cent.
-        overlap: Price of overlaps (`search.lambda_overlap`); where it is not 1, the rows are those of the method
+        overlap: Price of overlaps (`search.lambda_overlap`); where it is not 1, the rows of `search` are those of the method
             `METHOD+overlapNUMBER`.
         mode: How images are shown to the members (`finetune.mode`); with another one than `split` the rows are those
             of the method `METHOD+MODE`.
@@ -113,7 +113,7 @@ def main(grid: Grid) -> None:
 def _key(grid: Grid, method: str) -> str:
     trunk = f"+trunk{100 * grid.trunk:.0f}" if grid.trunk else ""
     thin = f"+thin{100 * grid.trunk_keep:.0f}" if grid.trunk_keep < 1 else ""
-    overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 else ""
+    overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method == "search" else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
     return f"{method}{trunk}{thin}{overlap}{mode}{'+distill' if grid.distill else ''}"
 
