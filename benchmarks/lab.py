@@ -110,7 +110,8 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),
         evaluate=EvaluateConfig(precision="auto"),
     )
-    for name, value in changes(idea).items():
+    # the mode first, without which some losses cannot be had
+    for name, value in sorted(changes(idea).items(), key=lambda change: change[0] != "finetune.mode"):
         config = _with(config, name, value)
     return config
 

@@ -22,6 +22,12 @@ def test_the_settings_of_a_cell_are_those_of_its_idea() -> None:
     assert (config.finetune.epochs, config.budget.budget, config.seed) == (3, 1.0, 7)
 
 
+def test_the_order_of_what_is_added_does_not_matter() -> None:
+    for idea in ("flow-joint-50-repeat", "flow-repeat-joint-50"):
+        training = lab.settings(lab.Grid(), idea, 1.0, 0).finetune
+        assert (training.mode, training.joint) == ("repeat", 0.5)
+
+
 @pytest.mark.parametrize("name", ["nothing", "flows", "flow-trunks-36", "flow-36", "flow-trunk-", "flow-trunk"])
 def test_a_name_that_is_not_understood_is_refused(name: str) -> None:
     with pytest.raises(SubnetSearchError, match="expected"):

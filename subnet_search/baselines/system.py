@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.progress import Progress
@@ -12,6 +12,7 @@ from subnet_search.backbones import Backbone
 from subnet_search.ensemble import Predictor
 from subnet_search.entwined import Phase
 from subnet_search.errors import SubnetSearchError
+from subnet_search.finetune import mode_to_take
 from subnet_search.groups import GroupGraph
 from subnet_search.inputs import Splits
 from subnet_search.masks import MaskSet
@@ -80,6 +81,12 @@ class Setup:
     run: RunConfig
     baselines: BaselineConfig = BaselineConfig()
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        training = self.run.finetune
+        if training.mode is None:  # one for all systems, as in a comparison
+            training = replace(training, mode=mode_to_take(training, self.run.members, None, 0.0))
+            object.__setattr__(self, "run", replace(self.run, finetune=training))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from subnet_search.baselines import BaselineConfig, check
 from subnet_search.errors import SubnetSearchError
+from subnet_search.finetune import mode_to_take
 from subnet_search.settings import JobConfig, RunConfig
 from subnet_search.tracking import Log
 
@@ -55,7 +56,8 @@ class CompareConfig(JobConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.finetune.mode is None:  # one for all: what suits one method costs others several times as much
-            object.__setattr__(self, "finetune", replace(self.finetune, mode="split"))
+            mode = mode_to_take(self.finetune, self.members, None, 0.0)
+            object.__setattr__(self, "finetune", replace(self.finetune, mode=mode))
         if not self.methods or not self.seeds:
             raise SubnetSearchError("a comparison needs at least one method and one seed")
         for method in self.methods:

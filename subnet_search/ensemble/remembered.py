@@ -51,14 +51,15 @@ class Remembered(TorchFunctionMode):
             if result._version == version:
                 return result
         result = func(*args, **named)
-        self.know(result)
-        self.results[key] = result, result._version
+        if isinstance(result, Tensor) and not result.is_inference():
+            self.know(result)
+            self.results[key] = result, result._version
         return result
 
     def _key(self, func: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """What is computed from what; None where it depends on tensors that are not known."""
         try:
-            return func, *(self._part(argument) for argument in arguments)
+            return func, torch.is_grad_enabled(), *(self._part(argument) for argument in arguments)
         except (KeyError, TypeError):
             return None
 
@@ -66,7 +67,7 @@ class Remembered(TorchFunctionMode):
         if isinstance(argument, Tensor):
             return "tensor", id(self.known[id(argument)]), argument._version
         if isinstance(argument, tuple | list):
-            return tuple(map(self._part, argument))
+            return type(argument), *map(self._part, argument)
         if isinstance(argument, slice):  # has no hash before Python 3.12
             return "slice", argument.start, argument.stop, argument.step
         hash(argument)

@@ -31,6 +31,9 @@ SAVING = 0.9
 """Largest share of the masked network's MACs at which thin members are taken."""
 AGREEMENT = 1e-4
 """Largest difference of the logits from the masked network's, relative to the largest of them."""
+SLOPES = 1e-2
+"""Largest difference of a parameter's gradient from the masked network's, relative to the largest of the parameter, and
+the smallest of those that counts, relative to the largest of all."""
 
 
 class ThinEnsemble(Predictor):
@@ -204,6 +207,8 @@ def _check(ensemble: SubnetEnsemble) -> None:
             raise SubnetSearchError(f"{name!r} normalises over the rows of all members")
         if not isinstance(module, MemberNorm | MemberMask) and any(True for _ in module.buffers(recurse=False)):
             raise SubnetSearchError(f"{name!r} has a state of its own, which every member would change")
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.inplace:
+            raise SubnetSearchError(f"{name!r} changes in place, and by chance, what members have in common")
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             raise SubnetSearchError(f"{name!r} has hooks, which want to see all members")
     if len(list(network.parameters())) != len(list(network.named_parameters(remove_duplicate=False))):
@@ -237,6 +242,11 @@ def _compared(thin: ThinEnsemble) -> list[nn.Parameter]:
     difference = float((got - expected).detach().abs().max() / expected.detach().abs().max())
     if not difference <= AGREEMENT:
         raise SubnetSearchError(f"thin members' logits differ by {difference:.2g} relative to the largest")
+    both = [(masked, ours) for masked, ours in zip(*read, strict=True) if masked is not None and ours is not None]
+    steepest = max((float(masked.abs().max()) for masked, _ in both), default=0.0)
+    for masked, ours in both:  # gradients too, as a network may treat them in ways that logits do not show
+        if not float((ours - masked).abs().max()) <= SLOPES * max(float(masked.abs().max()), SLOPES * steepest):
+            raise SubnetSearchError("thin members' gradients are others than those of masked ones")
     return [p for p, masked, ours in zip(trained, *read, strict=True) if masked is not None and ours is None]
 
 

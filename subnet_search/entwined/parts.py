@@ -68,10 +68,10 @@ def seen_by_all(config: FinetuneConfig, images: int, members: int) -> Part:
     Returns:
         Settings in mode `repeat` without bagging, and the images to show.
     """
+    rows = order_of_epoch(config, images, members, 0).shape[2]  # where the mode is left open, this raises
     common = replace(config, mode="repeat", bagging=False)
     if config.mode != "split" or config.epochs == 0:
         return common, None
-    rows = order_of_epoch(config, images, members, 0).shape[2]
     steps = config.epochs * steps_of_epoch(config, images, members)
     # the fewest passes that K times fewer images need, so that as many as possible are different
     passes = next(n for n in range(-(-config.epochs // members), config.epochs + 1) if steps % n == 0)

@@ -22,9 +22,12 @@ from subnet_search.finetune.config import FinetuneConfig
 
 def fingerprint(ensemble: Predictor, config: FinetuneConfig, images: int) -> str:
     """Returns a digest of all that decides the course of a run: the network's identity, settings, size of the data."""
+    settings = dataclasses.asdict(config)
+    if config.joint == 0:  # a setting of a later version: runs that do without stay the same ones
+        del settings["joint"]
     described = {
         "predictor": dict(ensemble.identity()),
-        "finetune": dataclasses.asdict(config),
+        "finetune": settings,
         "images": images,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -79,7 +79,7 @@ def finetune(
         Losses, times and samples.
 
     Raises:
-        SubnetSearchError: where the loss stops being finite, a teacher is missing, labels are outside the classes,
+        SubnetSearchError: where the loss stops being finite, a teacher is missing, a loss needs what the network has not, labels are outside the classes,
             there are fewer images than members to split them over, the checkpoint belongs to another run, or several
             processes cannot share the rows of a step.
     """
@@ -88,6 +88,10 @@ def finetune(
     if config.distill > 0 and teacher is None:
         raise SubnetSearchError(
             "finetune.distill is positive, so the dense network is needed as teacher; pass teacher="
+        )
+    if ensemble.inputs > 1 and (config.joint > 0 or config.decorrelate > 0):
+        raise SubnetSearchError(
+            "finetune.joint and finetune.decorrelate need every member's answer to the same images, which a network with several inputs does not get; set both to 0"
         )
     images = length(dataset)
     order = order_of_epoch(config, images, ensemble.members, 0, ensemble.inputs)

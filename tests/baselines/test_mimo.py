@@ -11,6 +11,7 @@ from subnet_search.baselines import BaselineConfig, build
 from subnet_search.baselines.mimo import Mimo, widened
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
+from subnet_search.finetune import FinetuneConfig, finetune
 from subnet_search.groups import find_groups
 from subnet_search.masks import full_masks
 
@@ -160,3 +161,10 @@ def test_the_global_random_state_and_the_network_stay(setup) -> None:
     widened(setup.backbone, setup.graph, 3, 0)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in setup.backbone.model.state_dict().items())
+
+
+@pytest.mark.parametrize("loss", ["joint", "decorrelate"])
+def test_losses_of_one_image_are_refused(setup, loss) -> None:
+    training = FinetuneConfig(epochs=1, mode="repeat", **{loss: 0.5})
+    with pytest.raises(SubnetSearchError, match="a network with several inputs does not get; set both to 0"):
+        finetune(wide(setup, 2), setup.splits.train, training)

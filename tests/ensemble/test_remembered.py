@@ -69,6 +69,19 @@ def test_what_depends_on_other_tensors_or_on_chance_is_computed_again() -> None:
         assert F.dropout(common, 0.5) is not F.dropout(common, 0.5)
 
 
+def test_gradients_and_kinds_of_arguments_are_told_apart() -> None:
+    memory, common = known(2, 4)
+    with memory:
+        with torch.no_grad():
+            assert not F.relu(common).requires_grad
+        assert F.relu(common).requires_grad
+        assert common[[0, 1]].shape == (2, 4)
+        assert common[0, 1].shape == ()
+        with torch.inference_mode():
+            assert F.silu(common).is_inference()
+        assert F.silu(common).requires_grad
+
+
 def test_tensors_that_were_changed_in_place_count_as_others() -> None:
     memory, common = known(1, 4)
     with memory, torch.no_grad():

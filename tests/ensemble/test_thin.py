@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from subnet_search.backbones import Card, load_backbone
 from subnet_search.ensemble import EnsembleConfig, MemberNorm, SubnetEnsemble
 from subnet_search.ensemble.thin import ThinEnsemble, thinned
-from subnet_search.groups import GroupGraph, find_groups
+from subnet_search.groups import GroupGraph, find_groups, trunk_layers, trunk_shares
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks
 from tests.architectures import BY_NAME, MEMBERS, enlivened, half_masks, random_masks
@@ -266,3 +266,34 @@ def test_statistics_of_a_trunk_that_sees_shared_images_follow_them() -> None:
             torch.testing.assert_close(ours, theirs[name], rtol=1e-2 if "var" in name else 1e-7, atol=1e-9)
         elif "running" not in name:
             torch.testing.assert_close(ours, theirs[name], rtol=1e-7, atol=1e-9)
+
+
+class Scaled(nn.Module):
+    """An activation whose gradient is halved by a hook, for everyone who asks for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(x)
+        if out.requires_grad:
+            out.register_hook(lambda gradient: 0.5 * gradient)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (Scaled(), "gradients are others than those of masked ones"),
+        (nn.Dropout(0.5, inplace=True), "changes in place, and by chance"),
+    ],
+)
+def test_what_members_cannot_have_in_common(layer, reason, caplog) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), layer,
+        nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3),
+    )  # fmt: skip
+    model = enlivened(network.double())
+    graph = find_groups(model, torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(2)).double())
+    share = next(share for share in trunk_shares(graph) if "1" in trunk_layers(graph, share))
+    quotas = allocate_quotas(graph, MEMBERS, BudgetConfig(1.5), trunk=share)
+    masks = search_masks(None, graph.widths, quotas, SearchConfig("random"))
+    card = Card("case", (2, 6, 6), ("a", "b", "c"))
+    refused(SubnetEnsemble(model, graph, masks, card, EnsembleConfig(trunk=share)), caplog, reason)

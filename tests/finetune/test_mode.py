@@ -1,10 +1,19 @@
 """How images are shown where the settings leave it open."""
 
+import hashlib
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
+from subnet_search.baselines.system import Setup
+from subnet_search.compare import CompareConfig
+from subnet_search.entwined.parts import seen_by_all
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, finetune, mode_to_take, order_of_epoch
+from subnet_search.finetune.checkpoint import fingerprint
+from subnet_search.settings import RunConfig
 
 OPEN = FinetuneConfig(mode=None)
 
@@ -43,3 +52,28 @@ def test_training_wants_one(small) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         finetune(small.ensemble(), small.data, OPEN)
     assert all(torch.equal(value, before[name]) for name, value in small.network.state_dict().items())
+
+
+def test_systems_of_a_comparison_have_one_for_all() -> None:
+    assert CompareConfig().finetune.mode == "split"
+    joint = FinetuneConfig(mode=None, joint=0.5)
+    assert CompareConfig(finetune=joint).finetune.mode == "repeat"
+    assert Setup(None, None, None, RunConfig(finetune=joint)).run.finetune.mode == "repeat"
+    assert Setup(None, None, None, RunConfig()).run.finetune.mode == "split"
+
+
+def test_searches_that_train_want_one() -> None:
+    with pytest.raises(SubnetSearchError, match=r"finetune\.mode is None"):
+        seen_by_all(OPEN, 8, 2)
+
+
+def test_a_training_without_a_joint_loss_is_the_same_as_before_there_was_one(small) -> None:
+    ensemble = small.ensemble()
+    plain = fingerprint(ensemble, FinetuneConfig(), 8)
+    assert fingerprint(ensemble, FinetuneConfig(mode="repeat"), 8) != plain
+    assert fingerprint(ensemble, FinetuneConfig(mode="repeat", joint=0.5), 8) != fingerprint(
+        ensemble, FinetuneConfig(mode="repeat"), 8
+    )
+    settings = {key: value for key, value in asdict(FinetuneConfig()).items() if key != "joint"}
+    described = {"predictor": dict(ensemble.identity()), "finetune": settings, "images": 8}
+    assert plain == hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
