@@ -26,7 +26,7 @@ from subnet_search.ensemble import EnsembleConfig
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
-from subnet_search.search import BudgetConfig
+from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig
 from subnet_search.tables import comparison_table
 
@@ -109,6 +109,7 @@ def settings(grid: Grid) -> CompareConfig:
             validation=0.1,
         ),
         budget=BudgetConfig(budget=grid.budget),
+        search=SearchConfig(),
         ensemble=EnsembleConfig(),  # without a trunk
         baselines=BaselineConfig(grid.dropout, grid.depth_drop, input_repetition=grid.input_repetition),
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip"),

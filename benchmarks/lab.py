@@ -36,7 +36,7 @@ from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
 from subnet_search.pipeline import RunResult
-from subnet_search.search import CONTROLS, BudgetConfig, shuffled
+from subnet_search.search import CONTROLS, BudgetConfig, SearchConfig, shuffled
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 from subnet_search.tables import spread
 
@@ -106,6 +106,7 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
         network=BackboneConfig(cifar.architecture(grid.backbone), Path(cifar.WEIGHTS[grid.backbone])),
         images=DataConfig(data=f"cifar10-train:{images}", validation=0.1),
         budget=BudgetConfig(budget=budget),
+        search=SearchConfig(),
         ensemble=EnsembleConfig(),  # without a trunk, unless the idea has one
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),
         evaluate=EvaluateConfig(precision="auto"),

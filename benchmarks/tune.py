@@ -36,7 +36,7 @@ from subnet_search.files import write_bytes
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.plots.page import FORMATS, rendered
 from subnet_search.provenance import current_commit, device_name, library_versions
-from subnet_search.search import BudgetConfig
+from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig
 from subnet_search.tables import spread
 from subnet_search.tune import SpaceConfig, TuneConfig, ledger, tune
@@ -97,6 +97,7 @@ def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
         network=BackboneConfig("resnet20", cifar.weights(grid.network)) if real else BackboneConfig(),
         images=_images(grid.images) if real else DataConfig(),
         budget=BudgetConfig(budget=grid.budget),
+        search=SearchConfig(),
         ensemble=EnsembleConfig(),  # without a trunk
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip" if real else "none"),
         evaluate=EvaluateConfig(precision="auto"),

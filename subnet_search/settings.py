@@ -99,7 +99,7 @@ class JobConfig:
     images: Annotated[DataConfig, Flat] = field(default_factory=DataConfig)
     budget: Annotated[BudgetConfig, Flat] = field(default_factory=BudgetConfig)
     relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(lambda_overlap=None))
     ensemble: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(trunk=None))
     finetune: FinetuneConfig = field(default_factory=lambda: FinetuneConfig(mode=None))
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

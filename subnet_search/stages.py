@@ -27,6 +27,7 @@ from subnet_search.search import (
     Quotas,
     allocate_quotas,
     depth_masks,
+    price_to_take,
     search_in_rounds,
     thinned_groups,
     trunk_widths,
@@ -38,7 +39,7 @@ log = logging.getLogger("subnet_search")
 
 
 def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
-    """Returns the settings with what they leave open: a trunk, and how images are shown to the members.
+    """Returns the settings with what they leave open: a trunk, the price of overlaps, and how images are shown.
 
     The trunk is the deepest that their budget has room for. The official layers of Masksembles know none, so that the
     control of that name has none.
@@ -47,6 +48,9 @@ def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
         official = config.search.algorithm == "masksembles"
         trunks = [0.0] if official else trunks_to_try(graph, config.members, config.budget)
         config = deepest(config, graph, trunks)
+    if config.search.lambda_overlap is None:
+        price = price_to_take(config.ensemble.trunk_share)
+        config = replace(config, search=replace(config.search, lambda_overlap=price))
     if config.finetune.mode is None:
         trunk = config.ensemble.trunk_share
         common = trunk_macs(graph, trunk, trunk_widths(graph, config.budget, trunk)) / graph.dense_macs

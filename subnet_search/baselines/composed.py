@@ -43,8 +43,7 @@ def composed(setup: Setup, search_config: SearchConfig | None, parts: Collection
         SubnetSearchError: where the network has not what a part needs, or the budget cannot be met.
     """
     run = replace(setup.run, search=search_config or setup.run.search, finetune=_training(setup, parts))
-    run = replace(run, ensemble=replace(run.ensemble, trunk=_trunk(run, setup.graph, search_config, parts)))
-    chosen = replace(setup, run=run)
+    chosen = replace(setup, run=_settled(run, setup.graph, search_config, parts))
     return _whole(chosen, parts) if search_config is None else _masked(chosen, parts)
 
 
@@ -115,12 +114,14 @@ def _predictor(setup: Setup, ensemble: SubnetEnsemble, parts: Collection[str], i
     return predictor
 
 
-def _trunk(run: RunConfig, graph: GroupGraph, search_config: SearchConfig | None, parts: Collection[str]) -> float:
-    """What the members have in common where the settings leave it open: nothing, if they keep all channels."""
+def _settled(
+    run: RunConfig, graph: GroupGraph, search_config: SearchConfig | None, parts: Collection[str]
+) -> RunConfig:
+    """The settings with what they leave open; members that keep all channels have no trunk then."""
     if search_config is None:
-        return run.ensemble.trunk or 0.0
+        return replace(run, ensemble=replace(run.ensemble, trunk=run.ensemble.trunk or 0.0))
     shallow = "depth_masks" in parts or run.budget.depth
-    return settled(replace(run, budget=replace(run.budget, depth=shallow)), graph).ensemble.trunk_share
+    return replace(settled(replace(run, budget=replace(run.budget, depth=shallow)), graph), budget=run.budget)
 
 
 def _training(setup: Setup, parts: Collection[str]) -> FinetuneConfig:

@@ -102,7 +102,7 @@ def learned(
             noise=search.gate_noise,
             speed=search.gate_rate / pace if pace > 0 else 0.0,
             memory=min(1.0, 1 / (REMEMBERED * max(1, steps))),
-            lambda_overlap=search.lambda_overlap,
+            lambda_overlap=search.overlap_price,
         )
         for name in undecided
     }
@@ -128,7 +128,7 @@ def _notes(
     for name, kept in found.items():
         mask, worth = kept.numpy(), normalise(scores[name].detach().cpu().double().numpy())
         relevance += float(worth[mask].sum())
-        value += objective(worth, mask, search.lambda_overlap)
+        value += objective(worth, mask, search.overlap_price)
         overlap += overlap_penalty(mask)
     new = sum(int((kept & ~start.masks[name]).sum()) for name, kept in found.items())
     moved = new / max(1, sum(int(kept.sum()) for kept in found.values()))

@@ -5,6 +5,7 @@ from subnet_search.search.budget import BudgetConfig, allocate_quotas, thinned_g
 from subnet_search.search.config import SearchConfig
 from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
+from subnet_search.search.overlap import price_to_take
 from subnet_search.search.rescoring import search_in_rounds
 from subnet_search.search.shuffled import shuffled
 from subnet_search.search.trunk_depth import trunks_to_try
@@ -20,6 +21,7 @@ __all__ = [
     "SearchConfig",
     "allocate_quotas",
     "depth_masks",
+    "price_to_take",
     "search_in_rounds",
     "search_masks",
     "shuffled",

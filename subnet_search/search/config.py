@@ -22,7 +22,8 @@ class SearchConfig:
             `magnitude`, `best-of-n`.
         lambda_overlap: Weight of the pairwise overlap in the objective of `flow`, `pairs`, `progressive` and `gates`, and
             in what `swap` proposes, at least 0. Scores have mean 1 in every group, so 1.0 lets two members that share
-            o of C channels pay 2·o/C for one more.
+            o of C channels pay 2·o/C for one more. None lets a run choose by whether there is a trunk
+            (`subnet_search.search.price_to_take`).
         core_share: `core`: share of the smallest quota that all members have in common, in [0, 1].
         candidates: `best-of-n`: number of balanced random mask sets that are measured, at least 1.
         start: `swap`, `gates`: the algorithm whose masks it starts from. From `pairs` and `antirandom` only partners
@@ -48,7 +49,7 @@ class SearchConfig:
     """
 
     algorithm: Algorithm = "flow"
-    lambda_overlap: float = 1.0
+    lambda_overlap: float | None = 1.0
     core_share: float = 0.5
     candidates: int = 8
     start: Start = "flow"
@@ -74,7 +75,7 @@ class SearchConfig:
                 raise SubnetSearchError(f"{name} is {getattr(self, name)}, expected an integer of at least 0")
         for name in ("lambda_overlap", "gate_rate", "gate_corr"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise SubnetSearchError(f"{name} is {value}, expected a finite number of at least 0")
         if not 0 <= self.core_share <= 1:
             raise SubnetSearchError(f"core_share is {self.core_share}, expected a fraction in [0, 1]")
@@ -88,3 +89,16 @@ class SearchConfig:
             raise SubnetSearchError(f"gate_noise is {self.gate_noise}, expected a finite number above 0")
         if self.seed < 0:
             raise SubnetSearchError(f"seed is {self.seed}, expected an integer of at least 0")
+
+    @property
+    def overlap_price(self) -> float:
+        """The weight of the overlap.
+
+        Raises:
+            SubnetSearchError: where it has not been chosen.
+        """
+        if self.lambda_overlap is None:
+            raise SubnetSearchError(
+                "search.lambda_overlap is None, expected a finite number of at least 0: only a run can choose it"
+            )
+        return self.lambda_overlap

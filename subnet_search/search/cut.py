@@ -50,7 +50,7 @@ def cut(present: MaskSet, scores: Mapping[str, Tensor], quotas: Quotas, config: 
             values = _usable(scores, name, before)
             mask = _cut_group(values, before.numpy(), quota, config)
             relevance += float(values[mask].sum())
-            value += objective(values, mask, config.lambda_overlap)
+            value += objective(values, mask, config.overlap_price)
             masks[name] = torch.from_numpy(mask)
     overlap = sum(overlap_penalty(mask.numpy()) for mask in masks.values() if not mask.all())
     figures: dict[str, Any] = {"overlap": overlap, "relevance": relevance, "objective": value}
@@ -63,7 +63,7 @@ def _cut_group(scores: Scores, present: Mask, quota: Sequence[int], config: Sear
     """Cuts one group; of channels that are worth the same to members on their own, the lower ones stay."""
     mask = np.zeros_like(present)
     alive = np.flatnonzero(present.any(axis=0))  # nobody can cover what nobody has
-    price = config.lambda_overlap * alive.size / present.shape[1]  # so that a pair pays as if all were there
+    price = config.overlap_price * alive.size / present.shape[1]  # so that a pair pays as if all were there
     if len(quota) == 1 or (price == 0 and not config.cover):
         ranked = np.where(present, -scores, np.inf).argsort(axis=1, kind="stable")
         for member, wanted in enumerate(quota):
@@ -71,7 +71,7 @@ def _cut_group(scores: Scores, present: Mask, quota: Sequence[int], config: Sear
         return mask
     # A lost channel is worth so little that any other is the better choice: one more that is shared costs at most
     # λ(2C + 1)/C with each of the other members.
-    worthless = -1.0 - 3.0 * config.lambda_overlap * len(quota)
+    worthless = -1.0 - 3.0 * config.overlap_price * len(quota)
     values = np.where(present, scores, worthless)[:, alive]
     order = np.lexsort(values)  # the result cannot depend on how the channels happen to be numbered
     mask[:, alive[order]], _ = flow(values[:, order], quota, price, config.cover)

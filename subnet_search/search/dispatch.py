@@ -144,12 +144,12 @@ def _by_scores(
         ordered = normalise(values[:, order])
         match config.algorithm:
             case "flow":
-                assigned, certificate = flow(ordered, quota, config.lambda_overlap, config.cover)
+                assigned, certificate = flow(ordered, quota, config.overlap_price, config.cover)
                 certificates.append(certificate)
             case "core":
                 assigned = core(ordered, quota, config.core_share, first, config.cover)
             case "pairs":
-                assigned = pairs(ordered, quota, config.lambda_overlap, config.cover)
+                assigned = pairs(ordered, quota, config.overlap_price, config.cover)
             case "magnitude":
                 assigned = magnitude(ordered, quota, first)
             case _:
@@ -158,7 +158,7 @@ def _by_scores(
         penalty += overlap_penalty(assigned)
         masks[name] = np.zeros_like(assigned)
         masks[name][:, order] = assigned
-    notes: dict[str, Any] = {"relevance": relevance, "objective": relevance - config.lambda_overlap * penalty}
+    notes: dict[str, Any] = {"relevance": relevance, "objective": relevance - config.overlap_price * penalty}
     if config.algorithm == "flow":
         notes |= Certificate.total(certificates).notes()
         notes["gap_worst_group"] = max((certificate.gap for certificate in certificates), default=0.0)
@@ -180,7 +180,7 @@ def _by_swaps(
         lambda masks: measure(MaskSet(_tensors(masks), "swap", config.seed)),
         np.random.default_rng([config.seed, zlib.crc32(b"swap")]),
         candidates=config.swaps,
-        lambda_overlap=config.lambda_overlap,
+        lambda_overlap=config.overlap_price,
         cover=config.cover,
         partners=config.start in ("pairs", "antirandom"),
         progress=progress,
@@ -190,7 +190,7 @@ def _by_swaps(
     penalty = sum(overlap_penalty(found.masks[name]) for name in thinned)
     return found.masks, {
         "relevance": relevance,
-        "objective": relevance - config.lambda_overlap * penalty,
+        "objective": relevance - config.overlap_price * penalty,
         "before": found.before,
         "after": found.after,
         "measured": found.candidates,

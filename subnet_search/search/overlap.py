@@ -18,6 +18,23 @@ Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+PRICE, PRICE_BEHIND_TRUNK = 1.0, 10.0
+"""Weights of the overlap for searches that leave it open, without a trunk and behind one."""
+
+
+def price_to_take(trunk: float) -> float:
+    """Returns the weight of the overlap that suits members with a trunk.
+
+    A trunk makes members alike before they differ in any channel. Behind one, masks that share little are better: at
+    ten times the price, searches that were up to 5 % of NLL behind disjoint random masks came level with them (entries
+    6 and 9 of `benchmarks/search/README.md`).
+
+    Args:
+        trunk: Share of the dense MACs that members have in common, in [0, 1).
+    """
+    return PRICE_BEHIND_TRUNK if trunk > 0 else PRICE
+
+
 def normalise(scores: Scores) -> Scores:
     """Divides the scores of a group by their mean, so that λ means the same in every group.
 

@@ -11,7 +11,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import full_masks
-from subnet_search.search import BudgetConfig, SearchConfig, trunks_to_try
+from subnet_search.search import BudgetConfig, SearchConfig, search_masks, trunks_to_try
 from subnet_search.search.trunk_depth import DEEPEST, LEAST, MOST
 from subnet_search.settings import RunConfig
 from subnet_search.stages import settled
@@ -59,7 +59,7 @@ def test_a_run_takes_the_deepest_that_its_budget_has_room_for(graph, monkeypatch
 
 def test_what_was_chosen_stays(graph) -> None:
     for trunk in (0.0, 0.3):
-        run = RunConfig(ensemble=EnsembleConfig(trunk=trunk), finetune=FinetuneConfig(mode="repeat"))
+        run = RunConfig(search=SearchConfig(), ensemble=EnsembleConfig(trunk=trunk), finetune=FinetuneConfig())
         assert settled(run, graph) is run
     assert settled(RunConfig(search=SearchConfig("masksembles")), graph).ensemble.trunk == 0.0
     with pytest.raises(SubnetSearchError, match=r"budget 0.001 cannot be met with 4 members"):
@@ -71,6 +71,15 @@ def test_a_run_shows_all_images_to_all_members_where_that_costs_little_more(grap
     assert (at_one.finetune.mode, at_two.finetune.mode) == ("repeat", "split")
     joint = RunConfig(finetune=FinetuneConfig(mode=None, joint=0.5))
     assert settled(joint, graph).finetune.mode == "repeat"
+
+
+def test_overlaps_are_dear_behind_a_trunk(graph) -> None:
+    behind, without = (
+        settled(RunConfig(ensemble=EnsembleConfig(trunk=trunk)), graph).search.lambda_overlap for trunk in (None, 0.0)
+    )
+    assert (behind, without) == (10.0, 1.0)
+    with pytest.raises(SubnetSearchError, match=r"search\.lambda_overlap is None.*only a run can choose it"):
+        search_masks({"g": torch.rand(2, 4)}, {"g": 4}, {"g": (2, 2)}, SearchConfig(lambda_overlap=None))
 
 
 def test_an_ensemble_wants_a_number() -> None:
