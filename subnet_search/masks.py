@@ -22,7 +22,8 @@ class MaskSet:
         masks: Group name → bool `[member, channel]`, true where the member keeps the channel.
         algorithm: Name of the search algorithm that made it.
         seed: Seed it was made with.
-        notes: What the algorithm tells of its run (objective, certificate, settings): plain JSON values.
+        notes: What the algorithm tells of its run (objective, certificate, settings): plain JSON values. `common` names
+            the groups of a trunk of which all members keep the same channels by design.
         depth: Site of a residual branch → bool `[member]`, true where the member keeps the branch; branches that are
             not named are kept by all.
 
@@ -78,12 +79,13 @@ class MaskSet:
     def overlap(self) -> Tensor:
         """Returns the number of channels that two members share: float64 `[member, member]`.
 
-        Groups that every member keeps whole are not counted: nothing was decided there, and counting them would
-        make masks look alike in networks of which only a part is thinned.
+        Groups that every member keeps whole are not counted, nor those of a trunk that is thinned: nothing was decided
+        between members there, and counting them would make masks look alike in networks of which only a part is left
+        to the members.
         """
         total = torch.zeros(self.members, self.members, dtype=torch.float64)
-        for mask in self.masks.values():
-            if bool(mask.all()):
+        for name, mask in self.masks.items():
+            if bool(mask.all()) or name in self.notes.get("common", ()):
                 continue
             kept = mask.double()
             total += kept @ kept.T
@@ -92,7 +94,7 @@ class MaskSet:
     def iou(self) -> Tensor:
         """Returns the intersection over union of the members' channels: float64 `[member, member]` in [0, 1].
 
-        As in `overlap`, groups that all keep whole do not count; where there are no others, it is 1.
+        As in `overlap`, groups that all keep whole or have in common do not count; where there are no others, it is 1.
         """
         shared = self.overlap()
         sizes = shared.diagonal()

@@ -53,7 +53,8 @@ def search_masks(
             `subnet_search.measure`).
         progress: Bar to report to.
         common: Groups of which all members keep the same channels (`subnet_search.groups.trunk_groups`); by scores, if
-            the algorithm takes them, and else by lot. The figures below are those of the other groups.
+            the algorithm takes them, and else by lot. The figures below are those of the other groups; these are named
+            in the notes.
 
     Returns:
         Masks with exactly the quotas. Their `notes` hold `settings`, `overlap` (Σ φ of all pairs and groups), for
@@ -118,7 +119,8 @@ def _behind(
     )
 
     def whole(masks: MaskSet) -> MaskSet:
-        return replace(masks, masks={name: first[name] if name in first else masks.masks[name] for name in widths})
+        joined = {name: first[name] if name in first else masks.masks[name] for name in widths}
+        return replace(masks, masks=joined, notes={**masks.notes, "common": list(first)})
 
     rest = {name: width for name, width in widths.items() if name not in first}
     judge = None if measure is None else lambda masks: measure(whole(masks))

@@ -22,4 +22,5 @@ def shuffled(masks: MaskSet, seed: int = 0) -> MaskSet:
     """
     generator = torch.Generator().manual_seed(seed)
     permuted = {name: mask[:, torch.randperm(mask.shape[1], generator=generator)] for name, mask in masks.masks.items()}
-    return MaskSet(permuted, f"{masks.algorithm}+shuffled", seed, {"shuffled_from": masks.digest()}, masks.depth)
+    notes = {"shuffled_from": masks.digest(), **{key: masks.notes[key] for key in ("common",) if key in masks.notes}}
+    return MaskSet(permuted, f"{masks.algorithm}+shuffled", seed, notes, masks.depth)
