@@ -105,7 +105,7 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
         seed=seed,
         network=BackboneConfig(cifar.architecture(grid.backbone), Path(cifar.WEIGHTS[grid.backbone])),
         images=DataConfig(data=f"cifar10-train:{images}", validation=0.1),
-        budget=BudgetConfig(budget=budget),
+        budget=BudgetConfig(budget=budget, trunk_keep=1.0),
         search=SearchConfig(),
         ensemble=EnsembleConfig(),  # without a trunk, unless the idea has one
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),

@@ -40,10 +40,18 @@ from subnet_search.packed import pack
 from subnet_search.provenance import current_commit, device_name, library_versions
 from subnet_search.search import BudgetConfig, SearchConfig, search_masks
 from subnet_search.settings import RunConfig
-from subnet_search.stages import allocate, settled
+from subnet_search.stages import allocate, common_groups, settled
 
 Masks = Literal[
-    "half", "quarter", "run 1.0", "run 2.0", "budget 1.0", "budget 2.0", "budget 1.0 of 4", "budget 1.0 of 8"
+    "half",
+    "quarter",
+    "run 1.0",
+    "run 2.0",
+    "trunk 1.0",
+    "budget 1.0",
+    "budget 2.0",
+    "budget 1.0 of 4",
+    "budget 1.0 of 8",
 ]
 
 
@@ -69,7 +77,15 @@ class Grid:
     """
 
     networks: tuple[str, ...] = ("resnet20", "resnet50")
-    masks: tuple[Masks, ...] = ("half", "quarter", "run 1.0", "budget 1.0", "budget 1.0 of 4", "budget 1.0 of 8")
+    masks: tuple[Masks, ...] = (
+        "half",
+        "quarter",
+        "run 1.0",
+        "trunk 1.0",
+        "budget 1.0",
+        "budget 1.0 of 4",
+        "budget 1.0 of 8",
+    )
     batch: tuple[int, ...] = (1, 64)
     threads: tuple[int, ...] = (1, 2)
     precision: tuple[Dtype, ...] = ("fp32", "bf16")
@@ -98,8 +114,9 @@ def settings(kind: Masks, graph: GroupGraph, members: int) -> RunConfig:
         budget = BudgetConfig(None, keep=kept, spread="uniform")
     else:
         by, share, *rest = kind.split()
-        trunk = None if by == "run" else trunk  # None: what the budget has room for
-        budget = BudgetConfig(float(share), multiple_of=int(rest[-1]) if rest else 1)
+        trunk = trunk if by == "budget" else None  # None: what the budget has room for
+        keep = None if by == "run" else 1.0
+        budget = BudgetConfig(float(share), multiple_of=int(rest[-1]) if rest else 1, trunk_keep=keep)
     asked = RunConfig(
         members=members, budget=budget, search=SearchConfig("random"), ensemble=EnsembleConfig(trunk=trunk)
     )
@@ -112,7 +129,8 @@ def ensemble_of(name: str, kind: Masks, members: int, image: int) -> tuple[Subne
     graph = find_groups(model, torch.randn(2, *card.input_shape, generator=torch.Generator().manual_seed(1)))
     config = settings(kind, graph, members)
     quotas, _ = allocate(graph, config)
-    masks = search_masks(None, graph.widths, quotas, config.search)
+    common = common_groups(graph, quotas, config)
+    masks = search_masks(None, graph.widths, quotas, config.search, common=common)
     return SubnetEnsemble(model, graph, masks, card, config.ensemble).eval(), model
 
 

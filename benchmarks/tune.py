@@ -96,7 +96,7 @@ def settings(grid: Grid, sampler: str, seed: int) -> TuneConfig:
         sampler=sampler,  # type: ignore[arg-type] # TuneConfig checks it
         network=BackboneConfig("resnet20", cifar.weights(grid.network)) if real else BackboneConfig(),
         images=_images(grid.images) if real else DataConfig(),
-        budget=BudgetConfig(budget=grid.budget),
+        budget=BudgetConfig(budget=grid.budget, trunk_keep=1.0),
         search=SearchConfig(),
         ensemble=EnsembleConfig(),  # without a trunk
         finetune=FinetuneConfig(epochs=grid.epochs, batch_size=256, augment="crop-flip" if real else "none"),

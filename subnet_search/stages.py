@@ -24,12 +24,14 @@ from subnet_search.measure import MaskMeasure
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import (
+    ENTWINED,
     Quotas,
     allocate_quotas,
     depth_masks,
     price_to_take,
     search_in_rounds,
     thinned_groups,
+    trunk_keep_to_take,
     trunk_widths,
     trunks_to_try,
 )
@@ -39,22 +41,29 @@ log = logging.getLogger("subnet_search")
 
 
 def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
-    """Returns the settings with what they leave open: a trunk, the price of overlaps, and how images are shown.
+    """Returns the settings with what they leave open: a trunk and its width, the price of overlaps, how images are shown.
 
     The trunk is the deepest that their budget has room for. The official layers of Masksembles know none, so that the
-    control of that name has none.
+    control of that name has none. Searches that train cut each member for itself, so that they leave it whole.
     """
     if config.ensemble.trunk is None:
         official = config.search.algorithm == "masksembles"
         trunks = [0.0] if official else trunks_to_try(graph, config.members, config.budget)
         config = deepest(config, graph, trunks)
+    trunk = config.ensemble.trunk_share
+    if config.budget.trunk_keep is None:
+        whole = config.search.algorithm in ENTWINED
+        keep = 1.0 if whole else trunk_keep_to_take(graph, config.members, config.budget, trunk)
+        config = replace(config, budget=replace(config.budget, trunk_keep=keep))
     if config.search.lambda_overlap is None:
-        price = price_to_take(config.ensemble.trunk_share)
+        price = price_to_take(trunk)
         config = replace(config, search=replace(config.search, lambda_overlap=price))
     if config.finetune.mode is None:
-        trunk = config.ensemble.trunk_share
-        common = trunk_macs(graph, trunk, trunk_widths(graph, config.budget, trunk)) / graph.dense_macs
-        mode = mode_to_take(config.finetune, config.members, config.budget.budget, common)
+        # as it is trained: a trunk that is thinned is masked then, and costs what a whole one does
+        common = trunk_macs(graph, trunk) / graph.dense_macs
+        thinned = trunk_macs(graph, trunk, trunk_widths(graph, config.budget, trunk)) / graph.dense_macs
+        cost = None if config.budget.budget is None else config.budget.budget + common - thinned
+        mode = mode_to_take(config.finetune, config.members, cost, common)
         config = replace(config, finetune=replace(config.finetune, mode=mode))
     return config
 
@@ -169,7 +178,7 @@ def phases(
     """
     if common := common_groups(graph, quotas, config):
         raise SubnetSearchError(
-            f"{config.search.algorithm!r} cuts each member for itself while it trains, so that it cannot thin a trunk that they have in common (trunk_keep={config.budget.trunk_keep:g}, {len(common)} groups); use trunk_keep=1, or a search before the training, such as flow"
+            f"{config.search.algorithm!r} cuts each member for itself while it trains, so that it cannot thin a trunk that they have in common (trunk_keep={config.budget.trunk_keep}, {len(common)} groups); use trunk_keep=1, or a search before the training, such as flow"
         )
     searching, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
     if searching.algorithm == "gates":

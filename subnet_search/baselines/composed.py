@@ -121,7 +121,8 @@ def _settled(
     if search_config is None:
         return replace(run, ensemble=replace(run.ensemble, trunk=run.ensemble.trunk or 0.0))
     shallow = "depth_masks" in parts or run.budget.depth
-    return replace(settled(replace(run, budget=replace(run.budget, depth=shallow)), graph), budget=run.budget)
+    found = settled(replace(run, budget=replace(run.budget, depth=shallow)), graph)
+    return replace(found, budget=replace(found.budget, depth=run.budget.depth))
 
 
 def _training(setup: Setup, parts: Collection[str]) -> FinetuneConfig:

@@ -8,7 +8,7 @@ from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.overlap import price_to_take
 from subnet_search.search.rescoring import search_in_rounds
 from subnet_search.search.shuffled import shuffled
-from subnet_search.search.trunk_depth import trunks_to_try
+from subnet_search.search.trunk_depth import trunk_keep_to_take, trunks_to_try
 
 __all__ = [
     "ALGORITHMS",
@@ -26,6 +26,7 @@ __all__ = [
     "search_masks",
     "shuffled",
     "thinned_groups",
+    "trunk_keep_to_take",
     "trunk_widths",
     "trunks_to_try",
 ]

@@ -33,7 +33,8 @@ class BudgetConfig:
         multiple_of: Kept widths are multiples of this in every group whose own width is one (a group as narrow as this
             stays whole). Most devices are as fast with 16 channels as with 13; 1 uses up the budget best.
         trunk_keep: Kept fraction of the channels inside the blocks of the trunk, in (0, 1], the same ones for all
-            members: a trunk that is thinned itself leaves more for the members. 1 leaves it whole.
+            members: a trunk that is thinned itself leaves more for the members. 1 leaves it whole, and so does None, but
+            that a run chooses then (`subnet_search.search.trunk_keep_to_take`).
         depth: Whether members leave out whole residual branches too, for half of what is to be saved, on a logarithmic
             scale (`depth_masks`); the channels pay the rest. Needs a `budget`.
 
@@ -46,7 +47,7 @@ class BudgetConfig:
     spread: Spread = "inner"
     min_width: int = 1
     multiple_of: int = 1
-    trunk_keep: float = 1.0
+    trunk_keep: float | None = None
     depth: bool = False
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class BudgetConfig:
             raise SubnetSearchError(f"min_width is {self.min_width}, expected at least 1")
         if self.multiple_of < 1:
             raise SubnetSearchError(f"multiple_of is {self.multiple_of}, expected at least 1")
-        if not 0 < self.trunk_keep <= 1:
+        if self.trunk_keep is not None and not 0 < self.trunk_keep <= 1:
             raise SubnetSearchError(f"trunk_keep is {self.trunk_keep}, expected a fraction in (0, 1]")
         if self.depth and self.budget is None:
             raise SubnetSearchError("depth needs a budget of MACs, got a kept share of channels; give --budget")
@@ -127,7 +128,8 @@ def trunk_widths(graph: GroupGraph, config: BudgetConfig, trunk: float) -> dict[
     """
     inside = {name: graph.widths[name] for name in trunk_groups(graph, trunk)}
     grain = _grain(inside, config)
-    kept = _thinned(inside, set(inside), config.trunk_keep, _smallest(grain, config), grain)
+    share = 1.0 if config.trunk_keep is None else config.trunk_keep
+    kept = _thinned(inside, set(inside), share, _smallest(grain, config), grain)
     return {name: min(width, inside[name]) for name, width in kept.items()}
 
 

@@ -11,7 +11,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.masks import full_masks
-from subnet_search.search import BudgetConfig, SearchConfig, search_masks, trunks_to_try
+from subnet_search.search import BudgetConfig, SearchConfig, search_masks, trunk_keep_to_take, trunks_to_try
 from subnet_search.search.trunk_depth import DEEPEST, LEAST, MOST
 from subnet_search.settings import RunConfig
 from subnet_search.stages import settled
@@ -59,7 +59,12 @@ def test_a_run_takes_the_deepest_that_its_budget_has_room_for(graph, monkeypatch
 
 def test_what_was_chosen_stays(graph) -> None:
     for trunk in (0.0, 0.3):
-        run = RunConfig(search=SearchConfig(), ensemble=EnsembleConfig(trunk=trunk), finetune=FinetuneConfig())
+        run = RunConfig(
+            search=SearchConfig(),
+            ensemble=EnsembleConfig(trunk=trunk),
+            finetune=FinetuneConfig(),
+            budget=BudgetConfig(trunk_keep=1),
+        )
         assert settled(run, graph) is run
     assert settled(RunConfig(search=SearchConfig("masksembles")), graph).ensemble.trunk == 0.0
     with pytest.raises(SubnetSearchError, match=r"budget 0.001 cannot be met with 4 members"):
@@ -71,6 +76,16 @@ def test_a_run_shows_all_images_to_all_members_where_that_costs_little_more(grap
     assert (at_one.finetune.mode, at_two.finetune.mode) == ("repeat", "split")
     joint = RunConfig(finetune=FinetuneConfig(mode=None, joint=0.5))
     assert settled(joint, graph).finetune.mode == "repeat"
+
+
+def test_a_trunk_is_thinned_where_members_would_be_narrow(graph) -> None:
+    at_one, at_two = (settled(RunConfig(budget=BudgetConfig(budget)), graph) for budget in (1.0, 2.0))
+    assert (at_one.budget.trunk_keep, at_two.budget.trunk_keep) == (0.7, 1.0)
+    assert trunk_keep_to_take(graph, 4, BudgetConfig(1.0, trunk_keep=0.9), 0.68) == 0.9
+    assert trunk_keep_to_take(graph, 4, BudgetConfig(1.0), 0.0) == 1.0
+    assert trunk_keep_to_take(graph, 4, BudgetConfig(keep=0.5), 0.68) == 1.0
+    trained = RunConfig(budget=BudgetConfig(1.0), search=SearchConfig("progressive"))
+    assert settled(trained, graph).budget.trunk_keep == 1.0
 
 
 def test_overlaps_are_dear_behind_a_trunk(graph) -> None:
