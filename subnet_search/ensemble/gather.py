@@ -62,4 +62,5 @@ class Gather:
     def write(self) -> None:
         """Puts parts of running statistics, changed in place since they were read, where they came from."""
         if self.taken is not None:
-            self.tensor().flatten(0, 1).index_copy_(0, self.positions, self.taken)
+            tensor = self.tensor()
+            (tensor.flatten(0, 1) if self.owned else tensor).index_copy_(0, self.positions, self.taken)

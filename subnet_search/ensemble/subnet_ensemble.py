@@ -186,7 +186,7 @@ class SubnetEnsemble(Predictor):
             alike = bool((laid_out[name] == laid_out[name][0]).all())
             if not alike or (name in depth and not depth[name].all()):
                 raise SubnetSearchError(
-                    f"masks differ between members at {name!r}, or leave it out, which is part of the trunk that they have in common (ensemble.trunk={self.config.trunk_share:g}); expected it the same for all: allocate quotas and search masks with the same trunk, or lower it"
+                    f"masks differ between members at {name!r}, or leave it out, which is part of the trunk that they have in common (ensemble.trunk={self.config.trunk_share:g}); expected it the same for all: allocate quotas with the same trunk, search masks with common=trunk_groups(graph, trunk), or lower it"
                 )
         return laid_out
 

@@ -21,9 +21,9 @@ from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.remembered import Remembered
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
-from subnet_search.ensemble.thin_member import ThinMember, ThinNorm, thin_member
+from subnet_search.ensemble.thin_member import ThinMember, ThinNorm, thin_member, thin_trunk
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import trunk_layers
+from subnet_search.groups import SlicedNetwork, trunk_layers
 
 log = logging.getLogger("subnet_search")
 
@@ -62,6 +62,9 @@ class ThinEnsemble(Predictor):
         self.skeletons = [thin_member(ensemble, k) for k in range(self.members)]
         self.parameters_read, self.statistics_read = _gathers(ensemble, self.skeletons)
         self.norms = _norms(ensemble, self.skeletons)
+        self.stem = thin_trunk(ensemble)
+        self.stem_read = _stem_gathers(ensemble, self.stem)
+        self.norms += _stem_norms(ensemble, self.stem)
         self.trunk = trunk_layers(ensemble.graph, ensemble.config.trunk_share)
         self.training = ensemble.training
         self.follow()
@@ -76,7 +79,7 @@ class ThinEnsemble(Predictor):
 
     def follow(self) -> None:
         """Puts the thin networks into the mode of this module."""
-        for skeleton in self.skeletons:
+        for skeleton in (*self.skeletons, *([self.stem] if self.stem else [])):
             skeleton.network.train(self.training)
 
     def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
@@ -103,6 +106,10 @@ class ThinEnsemble(Predictor):
             for own in thin:
                 if (own.training, own.momentum, own.before) != (norm.training, norm.momentum, before):
                     own.training, own.momentum, own.before = norm.training, norm.momentum, before
+        if self.stem is not None:
+            for name, gather in self.stem_read:
+                module, attribute = self.stem.holders[name]
+                vars(module)[attribute] = gather.read()[0]
         trunk = self._trunk(x, memory)
         parts = {name: [out] * self.members if repeat else out.chunk(self.members) for name, out in trunk.items()}
         for k, skeleton in enumerate(self.skeletons):
@@ -111,15 +118,17 @@ class ThinEnsemble(Predictor):
         return torch.stack([skeleton.network(part) for skeleton, part in zip(self.skeletons, rows, strict=True)])
 
     def _trunk(self, rows: Tensor, memory: Remembered | None) -> dict[str, Tensor]:
-        """Runs the ensemble's network up to the end of the trunk; returns what each layer of it has given."""
+        """Runs the network up to the end of the trunk; returns what each layer of it has given."""
         if not self.trunk:
             return {}
-        network, found = self.ensemble.network, dict[str, Tensor]()
+        found: dict[str, Tensor] = {}
+        whole = self.ensemble.network if self.stem is None else self.stem.network
+        network = whole.network if isinstance(whole, SlicedNetwork) else whole
         end = next(name for name in self.ensemble.graph.order if name not in self.trunk)
         hooks = [network.get_submodule(name).register_forward_hook(_kept(name, found, memory)) for name in self.trunk]
         hooks.append(network.get_submodule(end).register_forward_pre_hook(_stop))
         try:
-            network(rows)
+            whole(rows)
         except _TrunkEndsError:
             return found
         finally:
@@ -136,9 +145,10 @@ class ThinEnsemble(Predictor):
             for own in thin:
                 vars(own)["calls"] = 0
         if self.training:
-            for _, gather in self.statistics_read:
-                gather.write()
-        for skeleton in self.skeletons:
+            for name, gather in (*self.statistics_read, *self.stem_read):
+                if name.rpartition(".")[2].startswith("running"):
+                    gather.write()
+        for skeleton in (*self.skeletons, *([self.stem] if self.stem else [])):
             for module, attribute in skeleton.holders.values():
                 vars(module)[attribute] = None
             for layer in skeleton.recalled.values():
@@ -275,13 +285,40 @@ def _gathers(
     return parameters, statistics
 
 
+def _stem_gathers(ensemble: SubnetEnsemble, stem: ThinMember | None) -> list[tuple[str, Gather]]:
+    """Name in the skeleton of a thinned trunk, and what is read there."""
+    device = next(ensemble.parameters()).device
+    found = []
+    for name, places in stem.places.items() if stem else ():
+        path, _, attribute = name.rpartition(".")
+        found.append((name, Gather(_layer(ensemble, path), attribute, False, [(0, places)], device)))
+    return found
+
+
+def _stem_norms(ensemble: SubnetEnsemble, stem: ThinMember | None) -> list[tuple[_BatchNorm, list[ThinNorm]]]:
+    """Every norm of a thinned trunk, and the one that stands for it."""
+    names = dict.fromkeys(name.rpartition(".")[0] for name in stem.holders) if stem else {}
+    found = []
+    for name in names:
+        norm, thin = _layer(ensemble, name), stem.network.network.get_submodule(name) if stem else None
+        if isinstance(norm, _BatchNorm) and isinstance(thin, ThinNorm):
+            found.append((norm, [thin]))
+    return found
+
+
+def _layer(ensemble: SubnetEnsemble, name: str) -> nn.Module:
+    """A layer of the ensemble's network, without its mask."""
+    module = ensemble.network.get_submodule(name)
+    return module.layer if isinstance(module, MemberMask) else module
+
+
 def _parent(network: nn.Module, name: str) -> nn.Module | None:
     return network.get_submodule(name.rpartition(".")[0]) if name else None
 
 
-def _norms(ensemble: SubnetEnsemble, skeletons: list[ThinMember]) -> list[tuple[MemberNorm, list[ThinNorm]]]:
+def _norms(ensemble: SubnetEnsemble, skeletons: list[ThinMember]) -> list[tuple[_BatchNorm, list[ThinNorm]]]:
     """Every member norm, and those of the skeletons that stand for it."""
-    found = []
+    found: list[tuple[_BatchNorm, list[ThinNorm]]] = []
     for name, module in ensemble.network.named_modules():
         if isinstance(module, MemberNorm):
             thin = [skeleton.network.network.get_submodule(name) for skeleton in skeletons]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.member_layers import MemberLinear, MemberMask
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
 from subnet_search.groups import SlicedNetwork, slice_network, trunk_layers
 from subnet_search.groups.resizing import ResizedCalls
@@ -107,7 +107,22 @@ class Nothing(nn.Module):
         return empty.fill_(self.value)
 
 
-def thin_member(ensemble: SubnetEnsemble, member: int) -> ThinMember:
+def thin_trunk(ensemble: SubnetEnsemble) -> ThinMember | None:
+    """Cuts the skeleton of the trunk out of the ensemble's network: that of a member, of which no more is to be run.
+
+    Returns:
+        The skeleton, with the tensors of the trunk alone, in the ensemble's mode; None where nothing of it is cut.
+    """
+    trunk = trunk_layers(ensemble.graph, ensemble.config.trunk_share)
+    modules = {name: ensemble.network.get_submodule(name) for name in trunk}
+    if not any(isinstance(module, MemberMask) and module.cut for module in modules.values()):
+        return None
+    skeleton = thin_member(ensemble, 0, recall=False)
+    holders = {name: holder for name, holder in skeleton.holders.items() if name.rpartition(".")[0] in trunk}
+    return ThinMember(skeleton.network, holders, {name: skeleton.places[name] for name in holders}, {})
+
+
+def thin_member(ensemble: SubnetEnsemble, member: int, recall: bool = True) -> ThinMember:
     """Cuts a member's skeleton out of the ensemble's network.
 
     Layers of branches that the member leaves out are not computed, and the norms between them keep their statistics.
@@ -115,6 +130,7 @@ def thin_member(ensemble: SubnetEnsemble, member: int) -> ThinMember:
     Args:
         ensemble: The ensemble; it is not changed.
         member: Number of the member.
+        recall: Whether the layers of the trunk are not computed.
 
     Returns:
         The skeleton, in the ensemble's mode.
@@ -126,7 +142,8 @@ def thin_member(ensemble: SubnetEnsemble, member: int) -> ThinMember:
     sliced = slice_network(numbered, ensemble.graph, kept)
     places = {name: _places(whole[name].shape, small) for name, small in _tensors(sliced.network)}
     _leave_out(sliced, ensemble, masks.left_out(member))
-    recalled = {name: Recalled() for name in trunk_layers(ensemble.graph, ensemble.config.trunk_share)}
+    trunk = trunk_layers(ensemble.graph, ensemble.config.trunk_share) if recall else ()
+    recalled = {name: Recalled() for name in trunk}
     for name, result in recalled.items():
         sliced.network.set_submodule(name, result)
     network = sliced if _changes_numbers(sliced) else SlicedNetwork(sliced.network, (), {})
@@ -145,13 +162,14 @@ def _numbered(ensemble: SubnetEnsemble, member: int) -> nn.Module:
     """A copy of the network in plain layers, where every tensor holds the numbers of its own entries."""
     network = ensemble.select([member]).network.cpu()
     for name, module in list(network.named_modules()):
-        if isinstance(module, MemberNorm):
+        if isinstance(module, MemberMask):
+            network.set_submodule(name, module.layer)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, _BatchNorm):
             tracked = module.track_running_stats and module.running_mean is not None
             norm = ThinNorm(module.num_features, module.eps, module.momentum, module.affine, tracked)
             norm.num_batches_tracked = None
             network.set_submodule(name, norm)
-        elif isinstance(module, MemberMask):
-            network.set_submodule(name, module.layer)
         elif isinstance(module, MemberLinear):
             _, classes, features = module.weight.shape
             linear = nn.Linear(features, classes, module.bias is not None, device="meta")  # draws no weights there

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from subnet_search.backbones import Card, load_backbone
 from subnet_search.ensemble import EnsembleConfig, MemberNorm, SubnetEnsemble
 from subnet_search.ensemble.thin import ThinEnsemble, thinned
-from subnet_search.groups import GroupGraph, find_groups, trunk_layers, trunk_shares
+from subnet_search.groups import GroupGraph, find_groups, trunk_groups, trunk_layers, trunk_shares
 from subnet_search.masks import MaskSet, full_masks
 from subnet_search.search import BudgetConfig, SearchConfig, allocate_quotas, search_masks
 from tests.architectures import BY_NAME, MEMBERS, enlivened, half_masks, random_masks
@@ -232,22 +232,27 @@ def test_making_it_changes_nothing() -> None:
     assert (thin.macs(), thin.identity(), thin.members) == (ensemble.macs(), ensemble.identity(), MEMBERS)
 
 
-def with_a_trunk(share: float = 0.4) -> SubnetEnsemble:
+def with_a_trunk(keep: float, share: float = 0.4) -> SubnetEnsemble:
     backbone = load_backbone("resnet20", "random", width=4)
     graph = find_groups(backbone.model, torch.zeros(2, 3, 32, 32))
-    quotas = allocate_quotas(graph, MEMBERS, BudgetConfig(1.3), trunk=share)
-    masks = search_masks(None, graph.widths, quotas, SearchConfig("random"))
+    quotas = allocate_quotas(graph, MEMBERS, BudgetConfig(1.3, trunk_keep=keep), trunk=share)
+    masks = search_masks(None, graph.widths, quotas, SearchConfig("random"), common=trunk_groups(graph, share))
     model = enlivened(backbone.model.double())
     return SubnetEnsemble(model, graph, masks, backbone.card, EnsembleConfig(trunk=share))
 
 
-def test_a_trunk_is_trained_by_the_rows_of_all_members() -> None:
-    assert_trained_alike(with_a_trunk(), repeat=())
+KEEPS = pytest.mark.parametrize("keep", [1.0, 0.5])
 
 
+@KEEPS
+def test_a_trunk_is_trained_by_the_rows_of_all_members(keep) -> None:
+    assert_trained_alike(with_a_trunk(keep), repeat=())
+
+
+@KEEPS
 @torch.no_grad()
-def test_a_trunk_is_computed_once_for_images_that_all_members_see(monkeypatch) -> None:
-    ensemble = with_a_trunk().eval()
+def test_a_trunk_is_computed_once_for_images_that_all_members_see(monkeypatch, keep) -> None:
+    ensemble = with_a_trunk(keep).eval()
     thin = thinned(ensemble, True)
     assert isinstance(thin, ThinEnsemble)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()  # fewer images than members
@@ -257,13 +262,17 @@ def test_a_trunk_is_computed_once_for_images_that_all_members_see(monkeypatch) -
     assert sum(counts) == ensemble.macs()
 
 
-def test_statistics_of_a_trunk_that_sees_shared_images_follow_them() -> None:
-    ensemble = with_a_trunk()
+@KEEPS
+def test_statistics_of_a_trunk_that_sees_shared_images_follow_them(keep) -> None:
+    ensemble = with_a_trunk(keep)
     masked, thin = (trained(ensemble, form, repeat=(0, 1, 2))[0] for form in (False, True))
     theirs = masked.state_dict()
     for name, ours in thin.state_dict().items():
         if "layer.running" in name:  # of the trunk
-            torch.testing.assert_close(ours, theirs[name], rtol=1e-2 if "var" in name else 1e-7, atol=1e-9)
+            kept = ensemble.network.get_submodule(name.removeprefix("network.").partition(".layer.running")[0]).mask[0]
+            rtol = 1e-2 if "var" in name else 1e-7
+            torch.testing.assert_close(ours[kept], theirs[name][kept], rtol=rtol, atol=1e-9)
+            assert torch.equal(ours[~kept], ensemble.state_dict()[name][~kept])
         elif "running" not in name:
             torch.testing.assert_close(ours, theirs[name], rtol=1e-7, atol=1e-9)
 

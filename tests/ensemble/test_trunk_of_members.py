@@ -72,7 +72,7 @@ def test_masks_that_cut_into_the_trunk_are_refused() -> None:
     masks = search_masks(None, GRAPH.widths, quotas, SearchConfig("random"))
     with pytest.raises(
         SubnetSearchError,
-        match=r"part of the trunk .*ensemble.trunk=0.4.*allocate quotas and search masks with the same",
+        match=r"part of the trunk .*ensemble.trunk=0.4.*allocate quotas with the same trunk",
     ):
         SubnetEnsemble(BACKBONE.model, GRAPH, masks, BACKBONE.card, EnsembleConfig(trunk=SHARE))
     with pytest.raises(SubnetSearchError, match="part of the trunk"):
