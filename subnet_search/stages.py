@@ -59,11 +59,8 @@ def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
         price = price_to_take(trunk)
         config = replace(config, search=replace(config.search, lambda_overlap=price))
     if config.finetune.mode is None:
-        # as it is trained: a trunk that is thinned is masked then, and costs what a whole one does
-        common = trunk_macs(graph, trunk) / graph.dense_macs
-        thinned = trunk_macs(graph, trunk, trunk_widths(graph, config.budget, trunk)) / graph.dense_macs
-        cost = None if config.budget.budget is None else config.budget.budget + common - thinned
-        mode = mode_to_take(config.finetune, config.members, cost, common)
+        common = trunk_macs(graph, trunk, trunk_widths(graph, config.budget, trunk)) / graph.dense_macs
+        mode = mode_to_take(config.finetune, config.members, config.budget.budget, common)
         config = replace(config, finetune=replace(config.finetune, mode=mode))
     return config
 

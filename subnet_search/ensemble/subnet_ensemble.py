@@ -73,8 +73,8 @@ class SubnetEnsemble(Predictor):
         config: What the members share.
 
     Raises:
-        SubnetSearchError: where network, graph and masks do not fit, masks differ between members within the trunk, or a head for
-            each member is asked of a network whose logits are not written by a linear layer.
+        SubnetSearchError: where network, graph and masks do not fit, masks differ between members within the trunk, or a
+            head for each member is asked of a network whose logits are not written by a linear layer.
     """
 
     def __init__(

@@ -40,7 +40,8 @@ class ThinEnsemble(Predictor):
     """The members of an ensemble as thin networks that share its parameters and running statistics.
 
     The trunk that members have in common is computed once, on the rows of all of them; where they all see the same
-    images, once for these, and so is what follows from it alone (`Remembered`). Its running variances are then those of fewer rows (n / (n - 1) is that much larger).
+    images, once for these, and so is what follows from it alone (`Remembered`). Its running variances are then those of
+    fewer rows (n / (n - 1) is that much larger). A trunk that is thinned is run thin, too.
 
     Its masks are those that the ensemble had when this was made. Running statistics of channels that a member does not
     keep stand still, where behind a mask they would follow what nobody reads.

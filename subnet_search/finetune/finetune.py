@@ -79,9 +79,10 @@ def finetune(
         Losses, times and samples.
 
     Raises:
-        SubnetSearchError: where the loss stops being finite, a teacher is missing, a loss needs what the network has not, labels are outside the classes,
-            there are fewer images than members to split them over, the checkpoint belongs to another run, or several
-            processes cannot share the rows of a step.
+        SubnetSearchError: where the loss stops being finite, a teacher is missing, labels are outside the classes, a
+            loss needs all answers to an image and the network takes several in at once, there are fewer images than
+            members to split them over, the checkpoint belongs to another run, or several processes cannot share the
+            rows of a step.
     """
     config = config or FinetuneConfig()
     accelerator = accelerator or Accelerator()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from subnet_search.finetune.config import FinetuneConfig, Mode
 
-MOST = 1.6
+MOST = 1.7
 """Largest cost of a pass in which all members see all images / of one in which each image is seen by one of them."""
 
 
@@ -14,7 +14,8 @@ def mode_to_take(config: FinetuneConfig, members: int, budget: float | None, com
     An image that is shown to one member costs the trunk and that member, t + (B − t) / K of a dense pass at a budget of
     B with a trunk of t; one that is shown to all costs B. Without a trunk that is K times as much. Behind a deep trunk
     it is little more (1.3 times at B = 1, t = 0.68, K = 4), and each member sees K times the images for it, which at
-    the same cost made better ensembles (entries 5 and 9 of `benchmarks/search/README.md`). All are costs of training.
+    the same cost made better ensembles (entries 5 and 9 of `benchmarks/search/README.md`); behind one that is thinned
+    it is 1.7 times as much.
 
     Args:
         config: The training; losses that need all members' answers to an image are asked for there.

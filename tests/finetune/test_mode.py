@@ -23,7 +23,8 @@ OPEN = FinetuneConfig(mode=None)
     [
         (4, 1.0, 0.68, "repeat"),  # 1.0 beside 0.68 + 0.08
         (4, 2.0, 0.51, "split"),  # 2.0 beside 0.51 + 0.37
-        (4, 1.0, 0.45, "split"),  # 1.0 beside 0.5875
+        (4, 1.0, 0.47, "repeat"),  # 1.0 beside 0.6025
+        (4, 1.0, 0.4, "split"),  # 1.0 beside 0.55
         (2, 1.0, 0.5, "repeat"),  # 1.0 beside 0.75
         (4, 1.0, 0.0, "split"),
         (4, None, 0.9, "split"),
