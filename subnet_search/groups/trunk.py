@@ -70,7 +70,12 @@ def trunk_macs(graph: GroupGraph, share: float, widths: Mapping[str, int] | None
 
 
 def trunk_groups(graph: GroupGraph, share: float) -> tuple[str, ...]:
-    """Returns the groups that live in the trunk alone, inside its blocks: what is cut of them is cut for all members."""
+    """Returns the groups that live in the trunk alone, inside its blocks: what is cut of them is cut for all members.
+
+    Args:
+        graph: The network's groups.
+        share: MACs of the trunk / MACs of the dense network, at most, in [0, 1).
+    """
     trunk = trunk_layers(graph, share)
     return tuple(
         group.name
