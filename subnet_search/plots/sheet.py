@@ -76,7 +76,7 @@ def legend_above(figure: Figure, axes: Axes, columns: int, handles: Sequence[Any
     left, top = axes.get_position().x0, axes.get_position().y1
     drawn = axes.get_legend_handles_labels()[0] if handles is None else list(handles)
     gap = 0.06 / figure.get_size_inches()[1]
-    figure.legend(handles=drawn, loc="lower left", bbox_to_anchor=(left, top + gap), ncols=columns, columnspacing=1.2)
+    figure.legend(handles=drawn, loc="lower left", bbox_to_anchor=(left, top + gap), ncols=columns, columnspacing=0.9)
 
 
 def quiet(axes: Axes) -> None:
