@@ -90,7 +90,7 @@ def test_the_message_names_both_values(config, folder) -> None:
     with pytest.raises(
         SubnetSearchError, match=r"settings: members: 4 there, 8 asked for; search.cover: False there, True"
     ):
-        RunFolder.check(replace(config, members=8, search=SearchConfig(cover=True)))
+        RunFolder.check(replace(config, members=8, search=SearchConfig(cover=True, lambda_overlap=None)))
 
 
 def test_results_of_other_inputs_are_refused(config, folder) -> None:
