@@ -18,7 +18,6 @@ from subnet_search.search.algorithms import ENTWINED, MEASURING, SCORE_DRIVEN
 from subnet_search.search.antirandom import antirandom
 from subnet_search.search.balanced import balanced
 from subnet_search.search.best_of_n import best_of_n
-from subnet_search.search.common import common_masks
 from subnet_search.search.config import SearchConfig
 from subnet_search.search.core import core
 from subnet_search.search.draft import draft
@@ -28,6 +27,7 @@ from subnet_search.search.masksembles import masksembles
 from subnet_search.search.overlap import Mask, Scores, normalise, overlap_penalty
 from subnet_search.search.pairs import pairs
 from subnet_search.search.swap import swap
+from subnet_search.search.trunk_masks import trunk_masks
 
 Quotas = Mapping[str, tuple[int, ...]]
 
@@ -115,7 +115,7 @@ def _behind(
     if driven:
         _check_scores(scores, widths, quotas, config.algorithm)
     first = _tensors(
-        common_masks(scores if driven else None, widths, quotas, [n for n in widths if n in common], config)
+        trunk_masks(scores if driven else None, widths, quotas, [n for n in widths if n in common], config)
     )
 
     def whole(masks: MaskSet) -> MaskSet:

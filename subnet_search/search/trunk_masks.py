@@ -1,4 +1,4 @@
-"""Masks of the channels that all members have in common: which of them are worth most to the members together."""
+"""Masks of a trunk, the same for all members: which of them are worth most to the members together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from subnet_search.search.config import SearchConfig
 from subnet_search.search.overlap import Mask, normalise
 
 
-def common_masks(
+def trunk_masks(
     scores: Mapping[str, Tensor] | None,
     widths: Mapping[str, int],
     quotas: Mapping[str, tuple[int, ...]],
