@@ -45,7 +45,13 @@ def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
 
     The trunk is the deepest that their budget has room for. The official layers of Masksembles know none, so that the
     control of that name has none. Searches that train cut each member for itself, so that they leave it whole.
+
+    Raises:
+        SubnetSearchError: where the budget cannot be met, or a search that trains is to thin a trunk.
     """
+    thinned = config.budget.trunk_keep is not None and config.budget.trunk_keep < 1
+    if thinned and config.ensemble.trunk != 0 and config.search.algorithm in ENTWINED:
+        raise _no_thin_trunk(config)  # here, before anything is scored or written
     if config.ensemble.trunk is None:
         official = config.search.algorithm == "masksembles"
         trunks = [0.0] if official else trunks_to_try(graph, config.members, config.budget)
@@ -63,6 +69,12 @@ def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
         mode = mode_to_take(config.finetune, config.members, config.budget.budget, common)
         config = replace(config, finetune=replace(config.finetune, mode=mode))
     return config
+
+
+def _no_thin_trunk(config: RunConfig) -> SubnetSearchError:
+    return SubnetSearchError(
+        f"{config.search.algorithm!r} cuts each member for itself while it trains, so that it cannot thin a trunk that they have in common (trunk_keep={config.budget.trunk_keep}); use trunk_keep=1, or a search before the training, such as flow"
+    )
 
 
 def deepest(config: RunConfig, graph: GroupGraph, trunks: Sequence[float]) -> RunConfig:
@@ -173,10 +185,8 @@ def phases(
         config: Settings of the run.
         progress: Bar to report to.
     """
-    if common := common_groups(graph, quotas, config):
-        raise SubnetSearchError(
-            f"{config.search.algorithm!r} cuts each member for itself while it trains, so that it cannot thin a trunk that they have in common (trunk_keep={config.budget.trunk_keep}, {len(common)} groups); use trunk_keep=1, or a search before the training, such as flow"
-        )
+    if common_groups(graph, quotas, config):
+        raise _no_thin_trunk(config)
     searching, training, images = config.seeded("search"), config.seeded("finetune"), length(splits.train)
     if searching.algorithm == "gates":
         return gates(graph.widths, quotas, searching, training, images, relevance.scores, config.seed)

@@ -25,7 +25,7 @@ from subnet_search.search import (
     trunks_to_try,
 )
 from subnet_search.settings import RunConfig
-from subnet_search.stages import phases
+from subnet_search.stages import phases, settled
 
 MEMBERS, SHARE = 3, 0.6
 BACKBONE = load_backbone("resnet20", "random", width=8)
@@ -166,3 +166,5 @@ def test_a_search_that_trains_thins_no_trunk() -> None:
     run = RunConfig(members=MEMBERS, budget=THIN, search=SearchConfig("progressive"), ensemble=EnsembleConfig(trunk=SHARE))  # fmt: skip
     with pytest.raises(SubnetSearchError, match=r"'progressive' cuts each member for itself .*trunk_keep=0.5"):
         phases(BACKBONE, GRAPH, None, None, QUOTAS, run)
+    with pytest.raises(SubnetSearchError, match=r"use trunk_keep=1, or a search before the training"):
+        settled(run, GRAPH)
