@@ -4,7 +4,8 @@
     python -m benchmarks.lab --ideas random flow --setting long --test --seeds 0 1 2
 
 An idea is a search algorithm and what is added to it: `flow-trunk-36-overlap-10` is `flow` behind a trunk of 36 %, with
-overlaps at ten times the price, and `-shuffled` takes the shuffled twin of the masks. Everything else is the same for all.
+overlaps at ten times the price, and `-shuffled` takes the shuffled twin of the masks; `tuned` is the dense network,
+trained on. Everything else is the same for all.
 Choosing happens on 5,000 images held out of the training set and on Tiny-ImageNet; `--test` measures what was chosen,
 once, on the test images and the other OOD sets. Every cell is one `subnet_search.run`, so a killed grid goes on where it
 was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/README.md`.
@@ -29,6 +30,7 @@ from rich.progress import Progress
 import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
+from benchmarks.tuned import TUNED, tuned_row
 from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
@@ -78,7 +80,7 @@ class Grid:
     """The cells.
 
     Attributes:
-        ideas: Names in `ALGORITHMS`, each with any of `SWITCHES` and `AMOUNTS` behind it.
+        ideas: Names in `ALGORITHMS`, each with any of `SWITCHES` and `AMOUNTS` behind it, or `tuned`.
         setting: `short` (25,000 images, 4 epochs) or `long` (45,000 images, 12 epochs).
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds; all ideas have their first seed first.
@@ -123,6 +125,8 @@ def changes(idea: str) -> dict[str, Any]:
     Raises:
         SubnetSearchError: where the name is not understood.
     """
+    if idea == TUNED:
+        return {}
     algorithm = next((name for name in ALGORITHMS if idea == name or idea.startswith(f"{name}-")), "")
     added = re.compile(rf"-(?:({'|'.join(SWITCHES)})|({'|'.join(AMOUNTS)})-(\d+(?:\.\d+)?))(?=-|$)")
     rest = idea.removeprefix(algorithm)
@@ -169,25 +173,25 @@ def main(grid: Grid) -> None:
                     continue
                 console.print(f"{grid.backbone} {idea} budget {budget} seed {seed}, {grid.setting}")
                 with Progress(console=console) as progress:
+                    if idea == TUNED:
+                        _append(grid, idea, tuned_row(config, backbone, splits, progress))
+                        continue
                     job = partial(
                         subnet_search.run, config, backbone=backbone, splits=splits, report=False, progress=progress
                     )
                     if idea.endswith("-shuffled"):
                         _shuffle(job(until="search"), seed)
                     result = job(until="evaluate")
-                for name, row in result.metrics.items():
-                    if name == "ensemble" or not _done(grid, "dense", config):
-                        plain = rows.without_paths(row, RUNS)
-                        label = idea if name == "ensemble" else "dense"
-                        rows.append(
-                            "lab",
-                            {
-                                **plain,
-                                "backbone": grid.backbone,
-                                "method": label,
-                                "settings": {**plain["settings"], "on": _on(grid)},
-                            },
-                        )
+                if not _done(grid, "dense", config):
+                    _append(grid, "dense", result.metrics["dense"])
+                _append(grid, idea, result.metrics["ensemble"])
+
+
+def _append(grid: Grid, method: str, row: Mapping[str, Any]) -> None:
+    """Appends a row under the names of its network and idea, without the paths of this machine."""
+    plain = rows.without_paths(row, RUNS)
+    settings = {**plain["settings"], "on": _on(grid)}
+    rows.append("lab", {**plain, "backbone": grid.backbone, "method": method, "settings": settings})
 
 
 def _shuffle(result: RunResult, seed: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -18,10 +19,12 @@ from rich.progress import Progress
 
 import subnet_search
 from benchmarks import cifar, rows
+from benchmarks.tuned import TUNED, tuned_row
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.finetune.config import Mode
+from subnet_search.inputs import open_backbone, open_splits
 from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 
@@ -35,7 +38,7 @@ class Grid:
 
     Attributes:
         backbone: `resnet20`, `resnet32` or `resnet56`; with `-45k`, those of `benchmarks.train_resnet`.
-        methods: Search algorithms; `search` is the default one.
+        methods: Search algorithms; `search` is the default one, `tuned` the dense network, trained on.
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds.
         epochs: Epochs of fine-tuning, 45,000 images each, `split` among the members.
@@ -67,7 +70,7 @@ class Grid:
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
     """Returns the settings of one cell; everything but masks, budget and seed is the same in all of them."""
-    algorithm = "flow" if method == "search" else method
+    algorithm = "flow" if method in ("search", TUNED) else method
     search = SearchConfig(algorithm, lambda_overlap=grid.overlap)  # type: ignore[arg-type] # checked there
     return RunConfig(
         out=RUNS / f"{grid.backbone}-{_key(grid, method)}-{budget}-{grid.epochs}-{seed}",
@@ -101,6 +104,12 @@ def main(grid: Grid) -> None:
                     continue
                 console.print(f"{grid.backbone} {key} budget {budget} seed {seed}")
                 with Progress(console=console) as progress:
+                    if method == TUNED:
+                        config = settings(grid, method, budget, seed)
+                        backbone = open_backbone(config.network)
+                        splits = open_splits(config.images, backbone.card)
+                        rows.append("main_job", _public(tuned_row(config, backbone, splits, progress), grid, key, seed))
+                        continue
                     result = subnet_search.run(
                         settings(grid, method, budget, seed), until="evaluate", report=False, progress=progress
                     )
@@ -111,6 +120,8 @@ def main(grid: Grid) -> None:
 
 
 def _key(grid: Grid, method: str) -> str:
+    if method == TUNED:
+        return method
     trunk = f"+trunk{100 * grid.trunk:.0f}" if grid.trunk else ""
     thin = f"+thin{100 * grid.trunk_keep:.0f}" if grid.trunk_keep < 1 else ""
     overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method == "search" else ""
@@ -125,12 +136,13 @@ def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[
 
 
 def _done(grid: Grid, method: str, budget: float | None, seed: int) -> bool:
-    wanted = (grid.backbone, method, budget, seed) + ((grid.epochs, grid.members) if method != "dense" else ())
-    for row in rows.read("main_job"):
-        cell = (row["backbone"], row["method"], row["budget"], row["seed"])
-        if cell + ((row["epochs"], row["members"]) if method != "dense" else ()) == wanted:
-            return True
-    return False
+    wanted: tuple[Any, ...] = (grid.backbone, method, budget, seed)
+    if method != "dense":
+        wanted += (grid.epochs, 1 if method == TUNED else grid.members)
+    return any(
+        (row["backbone"], row["method"], row["budget"], row["seed"], row["epochs"], row["members"])[: len(wanted)] == wanted
+        for row in rows.read("main_job")
+    )
 
 
 if __name__ == "__main__":

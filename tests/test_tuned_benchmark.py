@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import torch
+
+from benchmarks import lab, main_job, rows
+from benchmarks.tuned import tuned_row
+from subnet_search.backbones import load_backbone
+from subnet_search.data import ArrayDataset
+from subnet_search.evaluate import EvaluateConfig, check_row
+from subnet_search.finetune import FinetuneConfig
+from subnet_search.inputs import Splits, network_digest
+from subnet_search.settings import RunConfig
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """Few made-up images in the place of CIFAR-10."""
+    draw = torch.Generator().manual_seed(0)
+    images = ArrayDataset(torch.rand(40, 3, 32, 32, generator=draw), torch.arange(40) % 10, "few")
+    backbone = load_backbone("resnet20", "random")
+    monkeypatch.setattr(main_job, "open_splits", lambda *_: Splits(images, images))
+    monkeypatch.setattr(main_job, "open_backbone", lambda _: backbone)
+    monkeypatch.setattr(main_job.cifar, "npz", lambda name: f"npz:{name}.npz")
+    monkeypatch.setattr(main_job.cifar, "folder", lambda: main_job.RUNS)
+    monkeypatch.setattr(main_job.cifar, "weights", lambda _: "random")
+
+
+def test_the_dense_network_is_trained_on_for_all_its_images_and_left_as_it_was(tmp_path) -> None:
+    backbone = load_backbone("digits", seed=0)
+    draw = torch.Generator().manual_seed(0)
+    images = ArrayDataset(torch.rand(60, *backbone.card.input_shape, generator=draw), torch.arange(60) % 10, "few")
+    before = network_digest(backbone.model)
+    config = RunConfig(
+        out=tmp_path / "tuned", finetune=FinetuneConfig(epochs=2), evaluate=EvaluateConfig(latency_repeats=0)
+    )
+    row = tuned_row(config, backbone, Splits(images, images), None)
+    check_row(row)
+    assert network_digest(backbone.model) == before
+    assert (row["members"], row["samples_seen"], row["metrics"]["cplx/MACsRatio"]) == (1, 120, 1.0)
+    assert math.isfinite(row["metrics"]["cls/NLL"])
+    again = tuned_row(config, backbone, Splits(images, images), None)  # takes up what was trained
+    assert again["metrics"]["cls/NLL"] == row["metrics"]["cls/NLL"]
+
+
+@pytest.mark.usefixtures("few")
+def test_the_main_job_has_it_beside_the_ensembles_and_once(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    monkeypatch.setattr(main_job, "RUNS", tmp_path / "runs")
+    grid = main_job.Grid(methods=("tuned",), budgets=(1.0,), seeds=(3,), epochs=1, mode="repeat")
+    main_job.main(grid)
+    main_job.main(grid)
+    (row,) = rows.read("main_job")
+    assert (row["method"], row["budget"], row["epochs"], row["seed"], row["members"]) == ("tuned", 1.0, 1, 3, 1)
+    assert row["settings"]["finetune"]["augment"] == "crop-flip"
+
+
+def test_the_laboratory_knows_it_as_an_idea_without_changes() -> None:
+    assert lab.changes("tuned") == {}
+    with pytest.raises(lab.SubnetSearchError):
+        lab.changes("tuned-trunk-36")
