@@ -21,6 +21,7 @@ import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.tuned import TUNED, tuned_row
 from subnet_search.ensemble import EnsembleConfig
+from subnet_search.ensemble.subnet_ensemble import Sharing
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.finetune.config import Mode
@@ -53,6 +54,10 @@ class Grid:
             `METHOD+overlapNUMBER`.
         mode: How images are shown to the members (`finetune.mode`); with another one than `split` the rows are those
             of the method `METHOD+MODE`.
+        head: Whether the members share the classifier (`ensemble.head`); with one for each the rows are those of the
+            method `METHOD+head`.
+        joint: Share of the loss that is the ensemble's own (`finetune.joint`); where it is positive, the rows are those
+            of the method `METHOD+jointNUMBER`, in per cent.
     """
 
     backbone: str = "resnet20"
@@ -66,6 +71,8 @@ class Grid:
     trunk_keep: float = 1.0
     overlap: float = 1.0
     mode: Mode = "split"
+    head: Sharing = "shared"
+    joint: float = 0.0
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
@@ -85,9 +92,14 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
         ),
         budget=BudgetConfig(budget=budget, trunk_keep=grid.trunk_keep),
         search=search,
-        ensemble=EnsembleConfig(trunk=grid.trunk),
+        ensemble=EnsembleConfig(trunk=grid.trunk, head=grid.head),
         finetune=FinetuneConfig(
-            epochs=grid.epochs, batch_size=256, augment="crop-flip", distill=grid.distill, mode=grid.mode
+            epochs=grid.epochs,
+            batch_size=256,
+            augment="crop-flip",
+            distill=grid.distill,
+            mode=grid.mode,
+            joint=grid.joint,
         ),
         evaluate=EvaluateConfig(precision="auto"),
     )
@@ -126,7 +138,9 @@ def _key(grid: Grid, method: str) -> str:
     thin = f"+thin{100 * grid.trunk_keep:.0f}" if grid.trunk_keep < 1 else ""
     overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method == "search" else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
-    return f"{method}{trunk}{thin}{overlap}{mode}{'+distill' if grid.distill else ''}"
+    head = "+head" if grid.head == "member" else ""
+    joint = f"+joint{100 * grid.joint:.0f}" if grid.joint else ""
+    return f"{method}{trunk}{thin}{overlap}{mode}{head}{joint}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:
