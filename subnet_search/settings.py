@@ -100,7 +100,7 @@ class JobConfig:
     budget: Annotated[BudgetConfig, Flat] = field(default_factory=BudgetConfig)
     relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
     search: SearchConfig = field(default_factory=lambda: SearchConfig(lambda_overlap=None))
-    ensemble: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(trunk=None))
+    ensemble: EnsembleConfig = field(default_factory=lambda: EnsembleConfig(head=None, trunk=None))
     finetune: FinetuneConfig = field(default_factory=lambda: FinetuneConfig(mode=None))
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from subnet_search.backbones import Backbone
 from subnet_search.data.batches import length
 from subnet_search.ensemble import SubnetEnsemble, recalibrate
+from subnet_search.ensemble.subnet_ensemble import Sharing
 from subnet_search.entwined import Phase, gates, progressive, scorer, train_phases
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, History, finetune, mode_to_take
@@ -41,26 +42,27 @@ log = logging.getLogger("subnet_search")
 
 
 def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
-    """Returns the settings with what they leave open: a trunk and its width, the price of overlaps, how images are shown.
+    """Returns the settings with what they leave open: the trunk and its width, heads, the price of overlaps, the mode.
 
-    The trunk is the deepest that their budget has room for. The official layers of Masksembles know none, so that the
-    control of that name has none. Searches that train cut each member for itself, so that they leave it whole.
+    The trunk is the deepest that their budget has room for, and members have a head each. The official layers of
+    Masksembles know neither, so that the control of that name has a common head and no trunk. Searches that train cut
+    each member for itself, so that they leave the trunk whole.
 
     Raises:
         SubnetSearchError: where the budget cannot be met, or a search that trains is to thin a trunk.
     """
-    thinned = config.budget.trunk_keep is not None and config.budget.trunk_keep < 1
-    if thinned and config.ensemble.trunk != 0 and config.search.algorithm in ENTWINED:
-        raise _no_thin_trunk(config)  # here, before anything is scored or written
+    official = config.search.algorithm == "masksembles"
+    if config.search.algorithm in ENTWINED:
+        config = _with_whole_trunk(config)
+    if config.ensemble.head is None:
+        head: Sharing = "shared" if official or graph.head is None else "member"
+        config = replace(config, ensemble=replace(config.ensemble, head=head))
     if config.ensemble.trunk is None:
-        official = config.search.algorithm == "masksembles"
         trunks = [0.0] if official else trunks_to_try(graph, config.members, config.budget)
-        config = deepest(config, graph, trunks)
+    else:
+        trunks = [config.ensemble.trunk_share]
+    config = deepest(config, graph, trunks)
     trunk = config.ensemble.trunk_share
-    if config.budget.trunk_keep is None:
-        whole = config.search.algorithm in ENTWINED
-        keep = 1.0 if whole else trunk_keep_to_take(graph, config.members, config.budget, trunk)
-        config = replace(config, budget=replace(config.budget, trunk_keep=keep))
     if config.search.lambda_overlap is None:
         price = price_to_take(trunk)
         config = replace(config, search=replace(config.search, lambda_overlap=price))
@@ -71,6 +73,14 @@ def settled(config: RunConfig, graph: GroupGraph) -> RunConfig:
     return config
 
 
+def _with_whole_trunk(config: RunConfig) -> RunConfig:
+    """The settings of a search that trains, which can thin nothing that the members have in common."""
+    keep = config.budget.trunk_keep
+    if keep is not None and keep < 1 and config.ensemble.trunk != 0:
+        raise _no_thin_trunk(config)  # here, before anything is scored or written
+    return replace(config, budget=replace(config.budget, trunk_keep=1.0))
+
+
 def _no_thin_trunk(config: RunConfig) -> SubnetSearchError:
     return SubnetSearchError(
         f"{config.search.algorithm!r} cuts each member for itself while it trains, so that it cannot thin a trunk that they have in common (trunk_keep={config.budget.trunk_keep}); use trunk_keep=1, or a search before the training, such as flow"
@@ -78,18 +88,25 @@ def _no_thin_trunk(config: RunConfig) -> SubnetSearchError:
 
 
 def deepest(config: RunConfig, graph: GroupGraph, trunks: Sequence[float]) -> RunConfig:
-    """Returns the settings with the first of some trunks that leaves the members within the budget.
+    """Returns the settings with the first of some trunks, thinned as needed, that leaves the members within the budget.
 
     Raises:
         SubnetSearchError: where the budget cannot be met with the last one either.
     """
-    *deeper, last = (replace(config, ensemble=replace(config.ensemble, trunk=trunk)) for trunk in trunks)
+    *deeper, last = (_with_trunk(config, graph, trunk) for trunk in trunks)
     for choice in deeper:
         with suppress(SubnetSearchError):
             allocate(graph, choice)
             return choice
     allocate(graph, last)
     return last
+
+
+def _with_trunk(config: RunConfig, graph: GroupGraph, trunk: float) -> RunConfig:
+    """The settings with a trunk of some depth, as wide as they say, or as suits them where they leave it open."""
+    keep = trunk_keep_to_take(graph, config.members, config.budget, trunk)
+    ensemble, budget = replace(config.ensemble, trunk=trunk), replace(config.budget, trunk_keep=keep)
+    return replace(config, ensemble=ensemble, budget=budget)
 
 
 def allocate(graph: GroupGraph, config: RunConfig) -> tuple[Quotas, dict[str, Tensor]]:

@@ -28,7 +28,8 @@ class EnsembleConfig:
     Attributes:
         norm: `member` gives each member its own normalisation statistics and affine parameters, `shared` one set
             for all (as the official Masksembles layers do).
-        head: `shared` uses one classifier for all members, `member` one each.
+        head: `shared` uses one classifier for all members, `member` one each, which costs parameters and no MACs; None
+            lets a run take one each where a linear layer writes the logits.
         trunk: Share of the dense network's MACs, from the input on, in [0, 1), that members have in common: what is cut
             there is cut for all, the normalisation is one for all, and it is paid for once
             (`subnet_search.groups.trunk_layers`).
@@ -40,12 +41,12 @@ class EnsembleConfig:
     """
 
     norm: Sharing = "member"
-    head: Sharing = "shared"
+    head: Sharing | None = "shared"
     trunk: float | None = 0.0
 
     def __post_init__(self) -> None:
         for label, value in (("norm", self.norm), ("head", self.head)):
-            if value not in ("member", "shared"):
+            if value not in ("member", "shared") and not (label == "head" and value is None):
                 raise SubnetSearchError(f"ensemble.{label} is {value!r}, expected 'member' or 'shared'")
         if self.trunk is not None and not 0 <= self.trunk < 1:
             raise SubnetSearchError(f"ensemble.trunk is {self.trunk}, expected a share in [0, 1)")
@@ -85,6 +86,8 @@ class SubnetEnsemble(Predictor):
         self.graph = graph
         self.card = card
         self.config = config or EnsembleConfig()
+        if self.config.head is None:
+            raise SubnetSearchError("ensemble.head is None, expected 'member' or 'shared': only a run can choose it")
         self.members = masks.members
         self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
         self.network = copy.deepcopy(network)

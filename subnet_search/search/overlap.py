@@ -18,16 +18,16 @@ Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-PRICE, PRICE_BEHIND_TRUNK = 1.0, 10.0
+PRICE, PRICE_BEHIND_TRUNK = 1.0, 100.0
 """Weights of the overlap for searches that leave it open, without a trunk and behind one."""
 
 
 def price_to_take(trunk: float) -> float:
     """Returns the weight of the overlap that suits members with a trunk.
 
-    A trunk makes members alike before they differ in any channel. Behind one, masks that share little are better: at
-    ten times the price, searches that were up to 5 % of NLL behind disjoint random masks came level with them (entries
-    6 and 9 of `benchmarks/search/README.md`).
+    A trunk makes members alike before they differ in any channel. Behind one, masks that share as little as they can are
+    better: searches that were up to 5 % of NLL behind disjoint random masks came level with them (entries 6, 9 and 13
+    of `benchmarks/search/README.md`; at ten times the price a quarter kept still shares 5 %).
 
     Args:
         trunk: Share of the dense MACs that members have in common, in [0, 1).

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+from dataclasses import replace
+
 from subnet_search.groups import GroupGraph, trunk_groups, trunk_macs, trunk_shares
 from subnet_search.search.budget import BudgetConfig, trunk_widths
 
-DEEPEST = 0.7
+DEEPEST = 0.9
 """Share of the dense MACs up to which trunks were measured."""
 MOST = 0.8
 """Share of what is behind the trunk that a member keeps, at most: those that keep nearly all of it are nearly one network."""
@@ -13,40 +16,43 @@ LEAST = 0.8
 """What a member keeps behind the trunk / what it would keep of the whole network without one, at least."""
 
 
-THINNED = 0.7
-"""Share of the channels inside the blocks of a trunk that was measured beside a whole one, at a budget of 1."""
-NARROW = 0.5
-"""Share of what is behind a whole trunk below which members are taken for too narrow."""
-
-
 def trunk_keep_to_take(graph: GroupGraph, members: int, budget: BudgetConfig, trunk: float) -> float:
     """Returns the share of the channels inside a trunk's blocks that is kept where the settings leave it open.
 
-    The last channels of a whole trunk are worth little to anyone, and those that narrow members lack are worth much: at
-    a budget of 1, with 70 % of the channels in the trunk members keep 41 % of what is behind it in place of 25 %, and the
-    ensemble was better in every figure (entry 12 of `benchmarks/search/README.md`). Wider members have what they need.
+    As many as leave the members together what the dense network has behind the trunk, so that every channel there can be
+    in use once. At budgets from 1 on that is all of them: a whole trunk was better than a thinner one with wider members
+    (entry 13 of `benchmarks/search/README.md`). Below 1 the trunk pays for what is missing (entry 14).
 
     Args:
         graph: The network's groups.
         members: Number of members K.
         budget: What the ensemble may cost; a share that is given there is taken.
         trunk: Share of the dense MACs that members have in common, in [0, 1).
+
+    Returns:
+        A share in (0, 1], in hundredths; 1 where no thinning is enough.
     """
     if budget.trunk_keep is not None:
         return budget.trunk_keep
     if budget.budget is None or not trunk_groups(graph, trunk):
         return 1.0
-    paid = trunk_macs(graph, trunk) / graph.dense_macs
-    return THINNED if (budget.budget - paid) / (members * (1 - paid)) < NARROW else 1.0
+
+    def cost(percent: int) -> int:
+        return trunk_macs(graph, trunk, trunk_widths(graph, replace(budget, trunk_keep=percent / 100), trunk))
+
+    behind = graph.dense_macs - trunk_macs(graph, trunk)
+    percent = bisect.bisect_right(range(1, 101), budget.budget * graph.dense_macs - behind, key=cost)
+    return percent / 100 if percent else 1.0
 
 
 def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list[float]:
     """Returns the depths of a trunk that suit a budget, the deepest first, and none at all last.
 
-    At a budget of B, K members keep (B − t) / (K (1 − t)) of the MACs behind a trunk of t. Where B is 1 that is 1 / K
-    for any t, so that a deeper trunk costs the members nothing; above 1 they grow with t, and become alike; below 1
-    they get thin. Deeper trunks gave better likelihood, accuracy and OOD detection at B = 1 and 2 (the limits above are
-    from there; below 1 nothing was measured), at a higher correlation of the members' errors.
+    At a budget of B, K members keep (B − t) / (K (1 − t)) of the MACs behind a whole trunk of t. Where B is 1 that is
+    1 / K for any t, so that a deeper trunk costs the members nothing; above 1 they grow with t, and become alike; below 1
+    the trunk is thinned until they keep 1 / K (`trunk_keep_to_take`). Deeper trunks gave better likelihood, accuracy and
+    OOD detection wherever they were compared, at a higher correlation of the members' errors (entries 4, 13 and 14 of
+    `benchmarks/search/README.md`).
 
     Args:
         graph: The network's groups.
@@ -61,7 +67,8 @@ def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list
         return [0.0]
 
     def kept(share: float) -> float:
-        paid = trunk_macs(graph, share, trunk_widths(graph, budget, share)) / graph.dense_macs
+        thinned = replace(budget, trunk_keep=trunk_keep_to_take(graph, members, budget, share))
+        paid = trunk_macs(graph, share, trunk_widths(graph, thinned, share)) / graph.dense_macs
         return (total - paid) / (members * (1 - share))
 
     total, least = budget.budget, LEAST * min(1.0, budget.budget / members)

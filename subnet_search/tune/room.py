@@ -15,8 +15,9 @@ from subnet_search.tune.space import Dimension
 def with_room(run: RunConfig, space: Sequence[Dimension], graph: GroupGraph) -> RunConfig:
     """Returns the settings with the deepest trunk, up to the chosen one, that leaves the members within the budget.
 
-    How deep that is depends on members, budget, depth and the network: channels that run through the trunk cannot be cut
-    behind it. A trial that fails tells a sampler nothing, so that it would go on proposing what has failed.
+    Where the settings leave its width open, it is thinned before it is made shallower. How deep that is depends on
+    members, budget, depth and the network: channels that run through the trunk cannot be cut behind it. A trial that
+    fails tells a sampler nothing, so that it would go on proposing what has failed.
 
     Args:
         run: What the sampler chose.

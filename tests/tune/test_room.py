@@ -28,7 +28,7 @@ def space(graph: GroupGraph, run: RunConfig, **changes: object) -> tuple[Dimensi
 
 
 def chosen(members: int, budget: float, trunk: float) -> RunConfig:
-    run = RunConfig(members=members, budget=BudgetConfig(budget=budget))
+    run = RunConfig(members=members, budget=BudgetConfig(budget=budget, trunk_keep=1.0))
     return replace(run, ensemble=replace(run.ensemble, trunk=trunk))
 
 
@@ -41,7 +41,8 @@ def test_whatever_the_sampler_chooses_can_be_had(graph, seed) -> None:
     fitted = with_room(found, searched, graph)
     allocate(graph, fitted)
     assert fitted.ensemble.trunk <= found.ensemble.trunk
-    assert replace(fitted, ensemble=found.ensemble) == found
+    assert replace(fitted, ensemble=found.ensemble, budget=found.budget) == found
+    assert replace(fitted.budget, trunk_keep=found.budget.trunk_keep) == found.budget
 
 
 def test_it_is_the_deepest_that_can_be_had(graph) -> None:
@@ -53,6 +54,14 @@ def test_it_is_the_deepest_that_can_be_had(graph) -> None:
     assert trunk_layers(graph, deeper) > trunk_layers(graph, fitted.ensemble.trunk) > frozenset()
     with pytest.raises(SubnetSearchError, match="cannot be met"):
         allocate(graph, chosen(8, 0.5, deeper))
+
+
+def test_where_the_width_of_the_trunk_is_open_it_makes_the_room(graph) -> None:
+    run = chosen(4, 0.5, 0.7)
+    run = replace(run, budget=replace(run.budget, trunk_keep=None))
+    fitted = with_room(run, space(graph, run), graph)
+    assert fitted.ensemble.trunk == 0.7
+    assert fitted.budget.trunk_keep < 0.5
 
 
 def test_what_there_is_room_for_stays_as_it_was(graph) -> None:
