@@ -48,6 +48,7 @@ Masks = Literal[
     "run 1.0",
     "run 2.0",
     "trunk 1.0",
+    "thin 1.0",
     "budget 1.0",
     "budget 2.0",
     "budget 1.0 of 4",
@@ -62,8 +63,9 @@ class Grid:
     Attributes:
         networks: `resnet20` (32 × 32 images) and `resnet50`.
         masks: `half` of all groups, disjoint `quarter`s of all groups, what a `run` takes by itself at a budget (the
-            inner channels first, behind a trunk), or the same at a `budget` without a trunk, `of 4` and `of 8` with
-            widths that are multiples of that; balanced and random each time.
+            inner channels first, behind a deep trunk), the same with a `trunk` of 70 % or without one at a `budget`, and
+            with a trunk of 70 % of which 70 % of the inner channels are kept (`thin`); `of 4` and `of 8` with widths
+            that are multiples of that. Balanced and random each time.
         batch: Numbers of images in a batch.
         threads: Numbers of threads of the CPU.
         precision: `fp32` and `bf16`; files are in fp32.
@@ -82,6 +84,7 @@ class Grid:
         "quarter",
         "run 1.0",
         "trunk 1.0",
+        "thin 1.0",
         "budget 1.0",
         "budget 1.0 of 4",
         "budget 1.0 of 8",
@@ -109,17 +112,15 @@ def network(name: str, image: int) -> tuple[nn.Module, Card]:
 def settings(kind: Masks, graph: GroupGraph, members: int) -> RunConfig:
     """Returns the settings of a run that takes masks of a kind; those that keep a quarter are disjoint with four members."""
     kept = {"half": 0.5, "quarter": 0.25}.get(kind)
-    trunk: float | None = 0.0
+    ensemble = EnsembleConfig()
     if kept is not None:
         budget = BudgetConfig(None, keep=kept, spread="uniform")
     else:
         by, share, *rest = kind.split()
-        trunk = trunk if by == "budget" else None  # None: what the budget has room for
-        keep = None if by == "run" else 1.0
+        ensemble = {"run": EnsembleConfig(head=None, trunk=None), "budget": ensemble}.get(by, EnsembleConfig(trunk=0.7))
+        keep = {"run": None, "thin": 0.7}.get(by, 1.0)
         budget = BudgetConfig(float(share), multiple_of=int(rest[-1]) if rest else 1, trunk_keep=keep)
-    asked = RunConfig(
-        members=members, budget=budget, search=SearchConfig("random"), ensemble=EnsembleConfig(trunk=trunk)
-    )
+    asked = RunConfig(members=members, budget=budget, search=SearchConfig("random"), ensemble=ensemble)
     return settled(asked, graph)
 
 
