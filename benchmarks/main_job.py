@@ -154,7 +154,8 @@ def _done(grid: Grid, method: str, budget: float | None, seed: int) -> bool:
     if method != "dense":
         wanted += (grid.epochs, 1 if method == TUNED else grid.members)
     return any(
-        (row["backbone"], row["method"], row["budget"], row["seed"], row["epochs"], row["members"])[: len(wanted)] == wanted
+        (row["backbone"], row["method"], row["budget"], row["seed"], row["epochs"], row["members"])[: len(wanted)]
+        == wanted
         for row in rows.read("main_job")
     )
 

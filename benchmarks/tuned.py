@@ -26,7 +26,9 @@ from subnet_search.settings import RunConfig
 TUNED = "tuned"
 
 
-def tuned_row(config: RunConfig, backbone: Backbone, splits: Splits, progress: Progress | None = None) -> dict[str, Any]:
+def tuned_row(
+    config: RunConfig, backbone: Backbone, splits: Splits, progress: Progress | None = None
+) -> dict[str, Any]:
     """Trains a copy of the network on all images and measures it; a killed training goes on where it was.
 
     Args:

@@ -104,7 +104,7 @@ def deepest(config: RunConfig, graph: GroupGraph, trunks: Sequence[float]) -> Ru
 
 def _with_trunk(config: RunConfig, graph: GroupGraph, trunk: float) -> RunConfig:
     """The settings with a trunk of some depth, as wide as they say, or as suits them where they leave it open."""
-    keep = trunk_keep_to_take(graph, config.members, config.budget, trunk)
+    keep = trunk_keep_to_take(graph, config.budget, trunk)
     ensemble, budget = replace(config.ensemble, trunk=trunk), replace(config.budget, trunk_keep=keep)
     return replace(config, ensemble=ensemble, budget=budget)
 

@@ -13,9 +13,8 @@ def mode_to_take(config: FinetuneConfig, members: int, budget: float | None, com
 
     An image that is shown to one member costs the trunk and that member, t + (B − t) / K of a dense pass at a budget of
     B with a trunk of t; one that is shown to all costs B. Without a trunk that is K times as much. Behind a deep trunk
-    it is little more (1.3 times at B = 1, t = 0.68, K = 4), and each member sees K times the images for it, which at
-    the same cost made better ensembles (entries 5 and 9 of `benchmarks/search/README.md`); behind one that is thinned
-    it is 1.7 times as much.
+    it is little more (1.1 times at B = 1, t = 0.88, K = 4; 1.3 times at t = 0.68), and each member sees K times the
+    images for it, which at the same cost made better ensembles (entries 5 and 9 of `benchmarks/search/README.md`).
 
     Args:
         config: The training; losses that need all members' answers to an image are asked for there.

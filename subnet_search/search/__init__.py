@@ -1,14 +1,20 @@
 """Assigns channels to members."""
 
 from subnet_search.search.algorithms import ALGORITHMS, CONTROLS, ENTWINED, OVERLAPPING, SCORE_DRIVEN
-from subnet_search.search.budget import BudgetConfig, allocate_quotas, thinned_groups, trunk_widths
+from subnet_search.search.budget import (
+    BudgetConfig,
+    allocate_quotas,
+    thinned_groups,
+    trunk_keep_to_take,
+    trunk_widths,
+)
 from subnet_search.search.config import SearchConfig
 from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.overlap import price_to_take
 from subnet_search.search.rescoring import search_in_rounds
 from subnet_search.search.shuffled import shuffled
-from subnet_search.search.trunk_depth import trunk_keep_to_take, trunks_to_try
+from subnet_search.search.trunk_depth import trunks_to_try
 
 __all__ = [
     "ALGORITHMS",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -33,8 +34,8 @@ class BudgetConfig:
         multiple_of: Kept widths are multiples of this in every group whose own width is one (a group as narrow as this
             stays whole). Most devices are as fast with 16 channels as with 13; 1 uses up the budget best.
         trunk_keep: Kept fraction of the channels inside the blocks of the trunk, in (0, 1], the same ones for all
-            members: a trunk that is thinned itself leaves more for the members. 1 leaves it whole, and so does None, but
-            that a run chooses then (`subnet_search.search.trunk_keep_to_take`).
+            members: a trunk that is thinned itself leaves more for the members. None takes what suits the budget, which
+            is all of them at budgets from 1 on (`subnet_search.search.trunk_keep_to_take`).
         depth: Whether members leave out whole residual branches too, for half of what is to be saved, on a logarithmic
             scale (`depth_masks`); the channels pay the rest. Needs a `budget`.
 
@@ -128,9 +129,37 @@ def trunk_widths(graph: GroupGraph, config: BudgetConfig, trunk: float) -> dict[
     """
     inside = {name: graph.widths[name] for name in trunk_groups(graph, trunk)}
     grain = _grain(inside, config)
-    share = 1.0 if config.trunk_keep is None else config.trunk_keep
+    share = trunk_keep_to_take(graph, config, trunk)
     kept = _thinned(inside, set(inside), share, _smallest(grain, config), grain)
     return {name: min(width, inside[name]) for name, width in kept.items()}
+
+
+def trunk_keep_to_take(graph: GroupGraph, config: BudgetConfig, trunk: float) -> float:
+    """Returns the share of the channels inside a trunk's blocks that is kept, found where the settings leave it open.
+
+    As many as leave the members together what the dense network has behind the trunk, so that every channel there can be
+    in use once. At budgets from 1 on that is all of them: a whole trunk was better than a thinner one with wider members
+    (entry 13 of `benchmarks/search/README.md`). Below 1 the trunk pays for what is missing (entry 14).
+
+    Args:
+        graph: The network's groups.
+        config: What the ensemble may cost; a `trunk_keep` that is given there is taken.
+        trunk: Share of the dense MACs that members have in common, in [0, 1).
+
+    Returns:
+        A share in (0, 1], in hundredths; 1 where no thinning is enough, or there is nothing to thin.
+    """
+    if config.trunk_keep is not None:
+        return config.trunk_keep
+    if config.budget is None or not trunk_groups(graph, trunk):
+        return 1.0
+
+    def cost(percent: int) -> int:
+        return trunk_macs(graph, trunk, trunk_widths(graph, replace(config, trunk_keep=percent / 100), trunk))
+
+    behind = graph.dense_macs - trunk_macs(graph, trunk)
+    percent = bisect.bisect_right(range(1, 101), config.budget * graph.dense_macs - behind, key=cost)
+    return percent / 100 if percent else 1.0
 
 
 def thinned_groups(quotas: Mapping[str, Sequence[int]], widths: Mapping[str, int]) -> list[str]:

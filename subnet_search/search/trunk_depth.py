@@ -1,11 +1,8 @@
-"""How deep a trunk the members should have in common, and how wide: what a budget suggests."""
+"""How deep a trunk the members should have in common: what a budget suggests."""
 
 from __future__ import annotations
 
-import bisect
-from dataclasses import replace
-
-from subnet_search.groups import GroupGraph, trunk_groups, trunk_macs, trunk_shares
+from subnet_search.groups import GroupGraph, trunk_macs, trunk_shares
 from subnet_search.search.budget import BudgetConfig, trunk_widths
 
 DEEPEST = 0.9
@@ -14,35 +11,6 @@ MOST = 0.8
 """Share of what is behind the trunk that a member keeps, at most: those that keep nearly all of it are nearly one network."""
 LEAST = 0.8
 """What a member keeps behind the trunk / what it would keep of the whole network without one, at least."""
-
-
-def trunk_keep_to_take(graph: GroupGraph, members: int, budget: BudgetConfig, trunk: float) -> float:
-    """Returns the share of the channels inside a trunk's blocks that is kept where the settings leave it open.
-
-    As many as leave the members together what the dense network has behind the trunk, so that every channel there can be
-    in use once. At budgets from 1 on that is all of them: a whole trunk was better than a thinner one with wider members
-    (entry 13 of `benchmarks/search/README.md`). Below 1 the trunk pays for what is missing (entry 14).
-
-    Args:
-        graph: The network's groups.
-        members: Number of members K.
-        budget: What the ensemble may cost; a share that is given there is taken.
-        trunk: Share of the dense MACs that members have in common, in [0, 1).
-
-    Returns:
-        A share in (0, 1], in hundredths; 1 where no thinning is enough.
-    """
-    if budget.trunk_keep is not None:
-        return budget.trunk_keep
-    if budget.budget is None or not trunk_groups(graph, trunk):
-        return 1.0
-
-    def cost(percent: int) -> int:
-        return trunk_macs(graph, trunk, trunk_widths(graph, replace(budget, trunk_keep=percent / 100), trunk))
-
-    behind = graph.dense_macs - trunk_macs(graph, trunk)
-    percent = bisect.bisect_right(range(1, 101), budget.budget * graph.dense_macs - behind, key=cost)
-    return percent / 100 if percent else 1.0
 
 
 def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list[float]:
@@ -67,8 +35,7 @@ def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list
         return [0.0]
 
     def kept(share: float) -> float:
-        thinned = replace(budget, trunk_keep=trunk_keep_to_take(graph, members, budget, share))
-        paid = trunk_macs(graph, share, trunk_widths(graph, thinned, share)) / graph.dense_macs
+        paid = trunk_macs(graph, share, trunk_widths(graph, budget, share)) / graph.dense_macs
         return (total - paid) / (members * (1 - share))
 
     total, least = budget.budget, LEAST * min(1.0, budget.budget / members)

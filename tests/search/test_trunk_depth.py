@@ -13,7 +13,14 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, find_groups, trunk_groups, trunk_macs
 from subnet_search.masks import full_masks
-from subnet_search.search import BudgetConfig, SearchConfig, search_masks, trunk_keep_to_take, trunks_to_try
+from subnet_search.search import (
+    BudgetConfig,
+    SearchConfig,
+    allocate_quotas,
+    search_masks,
+    trunk_keep_to_take,
+    trunks_to_try,
+)
 from subnet_search.search.budget import trunk_widths
 from subnet_search.search.trunk_depth import DEEPEST, LEAST, MOST
 from subnet_search.settings import RunConfig
@@ -33,8 +40,7 @@ def test_members_keep_enough_and_not_too_much(graph, members, budget) -> None:
     assert trunks[-1] == 0.0
     for share in trunks[:-1]:
         assert 0 < share <= DEEPEST
-        keep = trunk_keep_to_take(graph, members, BudgetConfig(budget), share)
-        paid = trunk_macs(graph, share, trunk_widths(graph, BudgetConfig(budget, trunk_keep=keep), share))
+        paid = trunk_macs(graph, share, trunk_widths(graph, BudgetConfig(budget), share))
         kept = (budget - paid / graph.dense_macs) / (members * (1 - share))
         assert LEAST * min(1.0, budget / members) <= kept <= MOST
 
@@ -99,11 +105,19 @@ def test_a_trunk_is_thinned_until_members_can_have_all_channels_once(graph) -> N
     assert [run.budget.trunk_keep for run in whole] == [1.0, 1.0]
 
 
+def test_who_allocates_by_hand_gets_the_same(graph) -> None:
+    budget = BudgetConfig(0.5)
+    run = settled(RunConfig(budget=budget), graph)
+    trunk = run.ensemble.trunk_share
+    assert trunk in trunks_to_try(graph, 4, budget)
+    assert allocate_quotas(graph, 4, budget, trunk=trunk) == stages.allocate(graph, run)[0]
+
+
 def test_the_width_of_a_trunk_that_is_given_or_of_no_use_stays(graph) -> None:
-    assert trunk_keep_to_take(graph, 4, BudgetConfig(0.5, trunk_keep=0.9), 0.68) == 0.9
-    assert trunk_keep_to_take(graph, 4, BudgetConfig(0.5), 0.0) == 1.0
-    assert trunk_keep_to_take(graph, 4, BudgetConfig(keep=0.5), 0.68) == 1.0
-    assert trunk_keep_to_take(graph, 4, BudgetConfig(0.1), 0.68) == 1.0  # too little for what is behind the trunk alone
+    assert trunk_keep_to_take(graph, BudgetConfig(0.5, trunk_keep=0.9), 0.68) == 0.9
+    assert trunk_keep_to_take(graph, BudgetConfig(0.5), 0.0) == 1.0
+    assert trunk_keep_to_take(graph, BudgetConfig(keep=0.5), 0.68) == 1.0
+    assert trunk_keep_to_take(graph, BudgetConfig(0.1), 0.68) == 1.0  # too little for what is behind the trunk alone
     trained = RunConfig(budget=BudgetConfig(0.5), search=SearchConfig("progressive"))
     assert settled(trained, graph).budget.trunk_keep == 1.0
 
