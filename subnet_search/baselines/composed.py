@@ -117,7 +117,9 @@ def _predictor(setup: Setup, ensemble: SubnetEnsemble, parts: Collection[str], i
 def _settled(
     run: RunConfig, graph: GroupGraph, search_config: SearchConfig | None, parts: Collection[str]
 ) -> RunConfig:
-    """The settings with what they leave open; members that keep all channels have no trunk then."""
+    """The settings with what they leave open; members that keep all channels have no trunk then, and one head."""
+    if search_config is None or "mimo" in parts:  # MIMO has heads of its own
+        run = replace(run, ensemble=replace(run.ensemble, head=run.ensemble.head or "shared"))
     if search_config is None:
         return replace(run, ensemble=replace(run.ensemble, trunk=run.ensemble.trunk or 0.0))
     shallow = "depth_masks" in parts or run.budget.depth

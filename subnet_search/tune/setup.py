@@ -72,7 +72,7 @@ class TuneSetup:
         run = self.config.run()
         with suppress(SubnetSearchError):
             return settled(run, self.graph)
-        return dataclasses.replace(run, ensemble=dataclasses.replace(run.ensemble, trunk=0.0))
+        return dataclasses.replace(run, ensemble=dataclasses.replace(run.ensemble, head="shared", trunk=0.0))
 
     @cached_property
     def space(self) -> tuple[Dimension, ...]:
