@@ -23,7 +23,7 @@ TRUNK = trunk_layers(GRAPH, SHARE)
 
 
 def ensemble(budget: float = 1.5) -> SubnetEnsemble:
-    quotas = allocate_quotas(GRAPH, MEMBERS, BudgetConfig(budget), trunk=SHARE)
+    quotas = allocate_quotas(GRAPH, MEMBERS, BudgetConfig(budget, trunk_keep=1.0), trunk=SHARE)
     masks = search_masks(None, GRAPH.widths, quotas, SearchConfig("random"))
     return SubnetEnsemble(BACKBONE.model, GRAPH, masks, BACKBONE.card, EnsembleConfig(trunk=SHARE)).eval()
 
