@@ -39,7 +39,8 @@ class Grid:
 
     Attributes:
         backbone: `resnet20`, `resnet32` or `resnet56`; with `-45k`, those of `benchmarks.train_resnet`.
-        methods: Search algorithms; `search` is the default one, `tuned` the dense network, trained on.
+        methods: Search algorithms; `search` is the default one, `tuned` the dense network, trained on
+            (the same for all budgets: name one).
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds.
         epochs: Epochs of fine-tuning, 45,000 images each, `split` among the members.
@@ -56,8 +57,6 @@ class Grid:
             of the method `METHOD+MODE`.
         head: Whether the members share the classifier (`ensemble.head`); with one for each the rows are those of the
             method `METHOD+head`.
-        joint: Share of the loss that is the ensemble's own (`finetune.joint`); where it is positive, the rows are those
-            of the method `METHOD+jointNUMBER`, in per cent.
     """
 
     backbone: str = "resnet20"
@@ -72,7 +71,6 @@ class Grid:
     overlap: float = 1.0
     mode: Mode = "split"
     head: Sharing = "shared"
-    joint: float = 0.0
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
@@ -99,7 +97,6 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
             augment="crop-flip",
             distill=grid.distill,
             mode=grid.mode,
-            joint=grid.joint,
         ),
         evaluate=EvaluateConfig(precision="auto"),
     )
@@ -139,8 +136,7 @@ def _key(grid: Grid, method: str) -> str:
     overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method == "search" else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
     head = "+head" if grid.head == "member" else ""
-    joint = f"+joint{100 * grid.joint:.0f}" if grid.joint else ""
-    return f"{method}{trunk}{thin}{overlap}{mode}{head}{joint}{'+distill' if grid.distill else ''}"
+    return f"{method}{trunk}{thin}{overlap}{mode}{head}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:

@@ -40,13 +40,13 @@ def tuned_row(
     Returns:
         A row as those of runs, with the budget of the cell; what the network costs is among its figures.
     """
-    began = time.perf_counter()
     model = copy.deepcopy(backbone.model)
     macs = find_groups(model, torch.zeros(2, *backbone.card.input_shape)).dense_macs
     network = IndependentEnsemble([model], backbone.card, macs)
     training = replace(config.seeded("finetune"), mode="independent")
     config.out.mkdir(parents=True, exist_ok=True)
     history = finetune(network, splits.train, training, checkpoint=config.out / "finetune.pt", progress=progress)
+    began = time.perf_counter()
     metrics = evaluate(
         network,
         card=backbone.card,
@@ -69,6 +69,6 @@ def tuned_row(
         samples_seen=history.samples_seen,
         settings={"run": config, "finetune": training},
         metrics=metrics,
-        device=device_name("cpu"),
-        seconds=time.perf_counter() - began,
+        device=device_name(next(network.parameters()).device),
+        seconds=time.perf_counter() - began + sum(history.seconds),
     )
