@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, trunk_macs, trunk_shares
-from subnet_search.search.budget import BudgetConfig, trunk_widths
+from subnet_search.search.budget import BudgetConfig, allocate_quotas, trunk_widths
 
 DEEPEST = 0.9
 """Share of the dense MACs up to which trunks were measured."""
@@ -29,7 +30,8 @@ def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list
             whole branches, of which a deep trunk would keep most.
 
     Returns:
-        Shares of the dense MACs, in [0, 1); whether a budget has room for the members with one, `allocate_quotas` tells.
+        Shares of the dense MACs, in [0, 1). The first leaves the members within the budget, but for 0, with which
+            `allocate_quotas` says what is wrong.
     """
     if budget.budget is None or budget.depth:
         return [0.0]
@@ -40,4 +42,15 @@ def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list
 
     total, least = budget.budget, LEAST * min(1.0, budget.budget / members)
     suitable = [share for share in trunk_shares(graph) if share <= DEEPEST and least <= kept(share) <= MOST]
+    while suitable and not _has_room(graph, members, budget, suitable[-1]):
+        suitable.pop()
     return [*reversed(suitable), 0.0]
+
+
+def _has_room(graph: GroupGraph, members: int, budget: BudgetConfig, trunk: float) -> bool:
+    """Whether something is left to search behind a trunk, and within the budget."""
+    try:
+        allocate_quotas(graph, members, budget, trunk=trunk)
+    except SubnetSearchError:
+        return False
+    return True
