@@ -6,8 +6,8 @@
 
 What is measured is what `subnet-search bench` measures: the median and the quartiles of the turns, and the ratio to the
 dense network in the same turns. `packed` is the faster of `sliced` and `grouped`. Weights are random, as they do not
-change the time. Run it on a machine that does nothing else. Rows go to `results/latency.jsonl`; cells that have rows are
-not measured again. `--packing` measures time and peak memory of packing ResNet-50 with 8 members instead.
+change the time. Run it on a machine that does nothing else. The rows of a batch size and precision go to
+`results/latency.jsonl` as soon as they are measured, and what has rows is not measured again. `--packing` measures time and peak memory of packing ResNet-50 with 8 members instead.
 """
 
 from __future__ import annotations
@@ -136,24 +136,30 @@ def ensemble_of(name: str, kind: Masks, members: int, image: int) -> tuple[Subne
 
 
 def measure(name: str, kind: Masks, threads: int, grid: Grid, progress: Progress) -> None:
-    """Measures all forms at all batch sizes, and appends their rows."""
+    """Measures what has no rows yet, and appends the rows of each batch and precision as soon as they are measured."""
+    cells = [
+        (batch, dtype)
+        for dtype, batch in product(grid.precision, grid.batch)
+        if grid.again or not _done(name, kind, threads, batch, dtype, grid)
+    ]
+    if not cells:
+        return
     ensemble, model = ensemble_of(name, kind, grid.members, grid.image)
-    config = BenchConfig(grid.batch, grid.precision, threads, grid.device, grid.forms, grid.seconds)
-    result = bench(ensemble, model, config, progress)
-    for row in [*result.rows, *_packed(result.rows)]:
-        rows.append("latency", {**row, "masks": kind, "image": ensemble.card.input_shape[-1]})
-    for line in result.missing:
-        progress.console.print(f"{line['form']}, batch {line['batch']}, {line['dtype']}: {line['reason']}")
+    for batch, dtype in cells:
+        progress.console.print(f"{name}, {kind}, {threads} threads, batch {batch}, {dtype}")
+        config = BenchConfig((batch,), (dtype,), threads, grid.device, grid.forms, grid.seconds)
+        result = bench(ensemble, model, config, progress)
+        for row in [*result.rows, *_packed(result.rows)]:
+            rows.append("latency", {**row, "masks": kind, "image": ensemble.card.input_shape[-1]})
+        for line in result.missing:
+            progress.console.print(f"{line['form']}: {line['reason']}")
 
 
 def _packed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The faster of the packed forms in each batch and precision, which is what `pack` chooses."""
-    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in found:
-        if row["form"] in ("sliced", "grouped"):
-            cells[(row["batch"], row["dtype"])].append(row)
-    best = (min(pair, key=lambda row: row["median_ms"]) for pair in cells.values())
-    return [{**row, "form": "packed"} for row in best]  # its variant names the form
+    """The faster of the packed forms of one batch and precision, which is what `pack` chooses; none where none was measured."""
+    pair = [row for row in found if row["form"] in ("sliced", "grouped")]
+    best = min(pair, key=lambda row: row["median_ms"], default=None)
+    return [{**best, "form": "packed"}] if best else []  # its variant names the form
 
 
 def measure_packing(grid: Grid) -> dict[str, Any]:
@@ -227,17 +233,19 @@ def _ratio(row: Mapping[str, Any] | None) -> str:
     return same if row["runtime"] == "pytorch" else f"{same} ({row['ratio_to_pytorch']:.2f})"
 
 
-def _done(name: str, kind: Masks, threads: int, grid: Grid) -> bool:
-    """Whether the cell was measured on this kind of device, at all batch sizes and precisions."""
+def _done(name: str, kind: Masks, threads: int, batch: int, dtype: Dtype, grid: Grid) -> bool:
+    """Whether the cell was measured on this kind of device: the dense networks have rows where a form may have none."""
     here = device_name(torch.device(grid.device)).partition(",")[0]
     alone = {form for form in grid.forms if form in (BASELINES["pytorch"], BASELINES["inductor"])}
+    wanted = alone or set(grid.forms)
     found = {
-        (row["batch"], row["dtype"], row["form"])
+        row["form"]
         for row in rows.read("latency")
-        if (row["network"], row["masks"], row["threads"]) == (name, kind, threads)
+        if (row["network"], row["masks"], row["threads"], row["batch"], row["dtype"])
+        == (name, kind, threads, batch, dtype)
         and row["device"].partition(",")[0] == here
     }
-    return set(product(grid.batch, grid.precision, alone)) <= found
+    return wanted <= found
 
 
 def main(grid: Grid) -> None:
@@ -248,12 +256,8 @@ def main(grid: Grid) -> None:
         print({key: value for key, value in row.items() if key not in ("versions", "commit", "device")})
         return
     with Progress(console=Console()) as progress:
-        for name in grid.networks:
-            for kind in grid.masks:
-                for threads in grid.threads:
-                    if grid.again or not _done(name, kind, threads, grid):
-                        progress.console.print(f"{name}, {kind}, {threads} threads")
-                        measure(name, kind, threads, grid, progress)
+        for name, kind, threads in product(grid.networks, grid.masks, grid.threads):
+            measure(name, kind, threads, grid, progress)
 
 
 if __name__ == "__main__":

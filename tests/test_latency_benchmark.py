@@ -1,8 +1,12 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from benchmarks import latency
 from subnet_search.backbones.resnet import resnet20
+from subnet_search.bench import BenchResult, bench
 from subnet_search.groups import find_groups
 
 
@@ -26,16 +30,38 @@ def test_masks_of_a_budget_use_it_up(kind: latency.Masks, trunk: float) -> None:
 
 
 def test_packed_is_the_faster_form() -> None:
-    def row(form: str, batch: int, ms: float) -> dict[str, object]:
-        return {"form": form, "batch": batch, "dtype": "fp32", "median_ms": ms, "variant": f"{form}, contiguous"}
+    def row(form: str, ms: float) -> dict[str, object]:
+        return {"form": form, "median_ms": ms, "variant": f"{form}, contiguous"}
 
-    found = latency._packed(
-        [row("sliced", 1, 2.0), row("grouped", 1, 1.0), row("sliced", 64, 5.0), row("dense", 64, 1.0)]
+    found = latency._packed([row("sliced", 2.0), row("grouped", 1.0), row("dense", 0.5)])
+    assert found == [{"form": "packed", "median_ms": 1.0, "variant": "grouped, contiguous"}]
+    assert latency._packed([row("dense", 0.5)]) == []
+
+
+def test_what_was_measured_before_it_was_stopped_is_kept_and_not_measured_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(latency.rows, "RESULTS", tmp_path)
+    measured: list[tuple[int, str]] = []
+
+    def stopped_at_bf16(*arguments: Any, **options: Any) -> BenchResult:
+        config = arguments[2]
+        measured.append((config.batch[0], config.precision[0]))
+        if config.precision == ("bf16",) and len(measured) < 4:
+            raise KeyboardInterrupt
+        return bench(*arguments, **options)
+
+    monkeypatch.setattr(latency, "bench", stopped_at_bf16)
+    grid = latency.Grid(
+        ("resnet20",), ("half",), (1, 2), (1,), ("fp32", "bf16"), seconds=0.0, forms=("dense", "sliced")
     )
-    assert [(r["batch"], r["median_ms"], r["variant"]) for r in found] == [
-        (1, 1.0, "grouped, contiguous"),
-        (64, 5.0, "sliced, contiguous"),
-    ]
+    with pytest.raises(KeyboardInterrupt):
+        latency.main(grid)
+    assert measured == [(1, "fp32"), (2, "fp32"), (1, "bf16")]
+    latency.main(grid)
+    assert measured[3:] == [(1, "bf16"), (2, "bf16")]
+    found = [(row["batch"], row["dtype"], row["form"]) for row in latency.rows.read("latency")]
+    assert found == [(b, d, f) for d in ("fp32", "bf16") for b in (1, 2) for f in ("dense", "sliced", "packed")]
 
 
 def test_the_table_tells_ratios_in_the_same_runtime_and_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
