@@ -9,6 +9,9 @@ goes to `results/main_job.jsonl`; `python -m benchmarks.tables` makes the tables
 from __future__ import annotations
 
 import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +22,25 @@ from rich.progress import Progress
 
 import subnet_search
 from benchmarks import cifar, rows
+from benchmarks.markdown import markdown_table
 from benchmarks.tuned import TUNED, tuned_row
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.ensemble.subnet_ensemble import Sharing
 from subnet_search.evaluate import EvaluateConfig
+from subnet_search.evaluate.keys import CRITERIA, ood_key
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.finetune.config import Mode
 from subnet_search.inputs import open_backbone, open_splits
 from subnet_search.search import BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
+from subnet_search.tables import spread
 
 OOD = ("cifar100", "svhn", "tinyimagenet")
+CHOOSING = "tinyimagenet"
+"""The set on which the OOD criterion is chosen."""
 RUNS = Path(__file__).parent / "runs"
+Cell = tuple[Any, ...]
+"""Network, method, budget and seed, with epochs and members where they matter."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Grid:
             of the method `METHOD+MODE`.
         head: Whether the members share the classifier (`ensemble.head`); with one for each the rows are those of the
             method `METHOD+head`.
+        again: Runs cells that have rows, too: one whose run folder is still there is only measured again. Of several
+            rows of a cell the last counts.
     """
 
     backbone: str = "resnet20"
@@ -71,6 +83,7 @@ class Grid:
     overlap: float = 1.0
     mode: Mode = "split"
     head: Sharing = "shared"
+    again: bool = False
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
@@ -109,7 +122,7 @@ def main(grid: Grid) -> None:
         for budget in grid.budgets:
             for method in grid.methods:
                 key = _key(grid, method)
-                if _done(grid, key, budget, seed):
+                if _done(grid, key, budget, seed) and not grid.again:
                     continue
                 console.print(f"{grid.backbone} {key} budget {budget} seed {seed}")
                 with Progress(console=console) as progress:
@@ -123,9 +136,36 @@ def main(grid: Grid) -> None:
                         settings(grid, method, budget, seed), until="evaluate", report=False, progress=progress
                     )
                 found = json.loads(json.dumps(dict(result.metrics)))
-                if not _done(grid, "dense", None, seed):
+                if grid.again or not _done(grid, "dense", None, seed):
                     rows.append("main_job", _public(found["dense"], grid, "dense", seed))
                 rows.append("main_job", _public(found["ensemble"], grid, key, seed))
+
+
+def measured() -> list[dict[str, Any]]:
+    """Returns the last row of each cell."""
+    return list({_cell(row): row for row in rows.read("main_job")}.values())
+
+
+def ood_table() -> str:
+    """AUROC by the criterion that tells Tiny-ImageNet best, the set for choosing, of rows that have all criteria."""
+    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in measured():
+        if row["metrics"].get(ood_key(CHOOSING, "AUROC", "energy")) is not None:
+            grouped[(row["backbone"], row["budget"] or 0.0, row["epochs"] or 0, row["method"])].append(row["metrics"])
+    lines: list[list[str]] = []
+    for (backbone, budget, epochs, method), metrics in sorted(grouped.items()):
+        found = metrics[:1] if method == "dense" else metrics  # the same network for every seed
+        defined = [c for c in CRITERIA if found[0][ood_key(CHOOSING, "AUROC", c)] is not None]
+        best = max(defined, key=lambda c: statistics.mean(m[ood_key(CHOOSING, "AUROC", c)] for m in found))
+        by = {
+            criterion: [spread([m[ood_key(name, "AUROC", criterion)] for m in found], 3) for name in OOD]
+            for criterion in (best, "entropy")
+        }
+        asked = ["–", "–"] if method == "dense" else [str(budget), str(epochs)]
+        lines.append([backbone, *asked, method, best, *by[best], *by["entropy"], str(len(found))])
+    sets = ("C100", "SVHN", "Tiny")
+    titles = ("network", "budget", "epochs", "masks", "chosen", *sets, *(f"{name}, entropy" for name in sets), "n")
+    return markdown_table(titles, lines)
 
 
 def _key(grid: Grid, method: str) -> str:
@@ -146,14 +186,14 @@ def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[
 
 
 def _done(grid: Grid, method: str, budget: float | None, seed: int) -> bool:
-    wanted: tuple[Any, ...] = (grid.backbone, method, budget, seed)
+    wanted: Cell = (grid.backbone, method, budget, seed)
     if method != "dense":
         wanted += (grid.epochs, 1 if method == TUNED else grid.members)
-    return any(
-        (row["backbone"], row["method"], row["budget"], row["seed"], row["epochs"], row["members"])[: len(wanted)]
-        == wanted
-        for row in rows.read("main_job")
-    )
+    return any(_cell(row)[: len(wanted)] == wanted for row in rows.read("main_job"))
+
+
+def _cell(row: Mapping[str, Any]) -> Cell:
+    return tuple(row[key] for key in ("backbone", "method", "budget", "seed", "epochs", "members"))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import lab, latency, rows, singe, trade_off, train_resnet, tune, tune_speed
 from benchmarks.compare import FROM_BACKBONE, FROM_SCRATCH
+from benchmarks.main_job import measured, ood_table
 from benchmarks.markdown import markdown_table
 from subnet_search.compare import settings_digest
 from subnet_search.files import write_text
@@ -60,7 +61,7 @@ COMPARED = (
 def main_job() -> str:
     """The search beside its controls: mean ± standard deviation over seeds, n in the last column."""
     cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows.read("main_job"):
+    for row in measured():
         cells[(row["backbone"], row["budget"] or 0.0, row["epochs"] or 0, row["method"])].append(row["metrics"])
     titles = ["network", "budget", "epochs", "masks", *(title for title, *_ in FIGURES), "n"]
     lines: list[list[str]] = []
@@ -166,6 +167,7 @@ TABLES = {
     "singe": singe.table,
     "singe_published": singe.published,
     "main_job": main_job,
+    "ood": ood_table,
     "train_resnet": train_resnet.table,
     "relevance": relevance,
     "throughput": throughput,

@@ -18,7 +18,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_text
 
 Record = dict[str, int | float | str]
-UNCERTAINTIES = ("max_probability", "total", "aleatoric", "epistemic", "variation_ratio")
+UNCERTAINTIES = ("max_probability", "total", "aleatoric", "epistemic", "variation_ratio", "energy")
 
 
 def write_predictions(

@@ -206,7 +206,7 @@ def groups_table(graph: GroupGraph) -> Table:
 
 def _ood_title(key: str) -> str:
     _, name, _, criterion = key.split("/")
-    words = {"msp": "max probability", "mi": "mutual information"}
+    words = {"msp": "max probability", "mi": "mutual information", "energy": "free energy"}
     return f"OOD {name}, AUROC by {words.get(criterion, criterion)}"
 
 

@@ -18,7 +18,7 @@ from subnet_search.data import load_data
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
-from subnet_search.evaluate.keys import FIXED_KEYS
+from subnet_search.evaluate.keys import CRITERIA, FIGURES, FIXED_KEYS
 from subnet_search.export import load_ensemble, read_manifest
 from subnet_search.finetune import FinetuneConfig, checkpoint
 from subnet_search.inputs import Splits
@@ -76,7 +76,7 @@ def test_a_run_leaves_all_files_and_no_others(finished) -> None:
 def test_both_networks_get_every_figure(finished) -> None:
     stored = json.loads(finished.folder.metrics_file.read_text())
     assert stored == finished.metrics
-    ood = {f"ood/photos/{f}/{c}" for f in ("AUROC", "AUPR", "FPR95") for c in ("msp", "entropy", "mi")}
+    ood = {f"ood/photos/{f}/{c}" for f in FIGURES for c in CRITERIA}
     for row in stored.values():
         assert set(row["metrics"]) == {*FIXED_KEYS, *ood}
         assert row["metrics"]["cls/Acc"] > 0.9

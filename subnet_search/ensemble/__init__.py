@@ -5,7 +5,7 @@ from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.recalibrate import recalibrate
 from subnet_search.ensemble.subnet_ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.ensemble.thin import ThinEnsemble, thinned
-from subnet_search.ensemble.uncertainty import Uncertainty, decompose
+from subnet_search.ensemble.uncertainty import Uncertainty, decompose, free_energy
 
 __all__ = [
     "EnsembleConfig",
@@ -17,6 +17,7 @@ __all__ = [
     "ThinEnsemble",
     "Uncertainty",
     "decompose",
+    "free_energy",
     "recalibrate",
     "thinned",
 ]

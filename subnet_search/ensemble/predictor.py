@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from subnet_search.backbones import Card
 from subnet_search.data.array_dataset import check_images
 from subnet_search.ensemble.modes import eval_mode
-from subnet_search.ensemble.uncertainty import Uncertainty, decompose
+from subnet_search.ensemble.uncertainty import Uncertainty, uncertainty_of
 from subnet_search.errors import SubnetSearchError
 
 
@@ -66,7 +66,7 @@ class Predictor(nn.Module, ABC):
             images: `[batch, *card.input_shape]`, uint8 or floating point in [0, 1]; any batch size.
 
         Returns:
-            Mean probabilities with total, aleatoric and epistemic uncertainty in nats; see `Uncertainty`.
+            Mean probabilities with total, aleatoric and epistemic uncertainty in nats, and the energy; see `Uncertainty`.
 
         Raises:
             SubnetSearchError: where there are no images, their shape is not the card's, or they hold NaN, infinity or
@@ -78,7 +78,7 @@ class Predictor(nn.Module, ABC):
         with eval_mode(self):
             device = next(self.parameters()).device
             logits = self(self.card.prepare(images.to(device)))
-        return decompose(logits.float().softmax(dim=-1))
+        return uncertainty_of(logits)
 
     def _rows(self, x: Tensor, repeat: bool) -> Tensor:
         """Gives the member-major rows of what `forward` was called with."""

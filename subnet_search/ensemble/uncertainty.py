@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Uncertainty:
         max_probability: Largest mean probability, `[batch]` in [1 / class, 1].
         variation_ratio: Share of the members that do not vote for the most voted class, `[batch]` in [0, 1).
         member_probabilities: What each member says, `[member, batch, class]`.
+        energy: Free energy of the logits, mean over the members, `[batch]`; see `free_energy`. It has no range, and is
+            the higher the less an image is like those of the training. None where only probabilities are known.
     """
 
     probabilities: Tensor
@@ -32,6 +34,27 @@ class Uncertainty:
     max_probability: Tensor
     variation_ratio: Tensor
     member_probabilities: Tensor
+    energy: Tensor | None = None
+
+
+def uncertainty_of(logits: Tensor) -> Uncertainty:
+    """Returns the uncertainty of what members say in logits `[member, batch, class]`, or a network in `[batch, class]`."""
+    members = (logits if logits.ndim == 3 else logits[None]).float()
+    return replace(decompose(members.softmax(dim=-1)), energy=free_energy(members.to(_precise(members))))
+
+
+def free_energy(member_logits: Tensor) -> Tensor:
+    """Computes the free energy −log Σ_class exp logit (Liu et al. 2020, eq. 4, at temperature 1), mean over the members.
+
+    It keeps what a softmax takes away: how large the logits are, beside how they differ.
+
+    Args:
+        member_logits: `[member, batch, class]`, floating point.
+
+    Returns:
+        `[batch]`; higher = less like the training images.
+    """
+    return -member_logits.logsumexp(dim=-1).mean(dim=0)
 
 
 def decompose(member_probabilities: Tensor) -> Uncertainty:
@@ -57,7 +80,7 @@ def decompose(member_probabilities: Tensor) -> Uncertainty:
             f"member probabilities: got {member_probabilities.dtype} of shape {shape}, expected floating point "
             "[member, batch, class]; for a single network add the member axis with probabilities[None]"
         )
-    precise = torch.float32 if member_probabilities.device.type == "mps" else torch.float64
+    precise = _precise(member_probabilities)
     members = member_probabilities.to(precise)
     mean = members.mean(dim=0)
     total = entropy(mean)
@@ -80,3 +103,8 @@ def decompose(member_probabilities: Tensor) -> Uncertainty:
 def entropy(probabilities: Tensor) -> Tensor:
     """Returns the Shannon entropy in nats over the last axis: `[..., class]` → `[...]`; 0 · log 0 counts as 0."""
     return (0.0 - torch.xlogy(probabilities, probabilities).sum(dim=-1)).clamp(min=0.0)  # from 0.0: no −0.0
+
+
+def _precise(tensor: Tensor) -> torch.dtype:
+    """The widest type of the device."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64

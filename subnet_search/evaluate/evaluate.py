@@ -85,7 +85,7 @@ def evaluate(
         progress: Bar to report to.
 
     Returns:
-        Every key of `keys.FIXED_KEYS`, nine `ood/NAME/...` for each OOD set, and 75 `shift/...` where
+        Every key of `keys.FIXED_KEYS`, twelve `ood/NAME/...` for each OOD set, and 75 `shift/...` where
         `config.shift_samples` is not 0; None where a figure is absent.
 
     Raises:

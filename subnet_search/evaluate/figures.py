@@ -10,7 +10,7 @@ from subnet_search.evaluate.aleatoric import human_agreement
 from subnet_search.evaluate.calibration import expected_calibration_error, fit_temperature, scale
 from subnet_search.evaluate.classification import accuracy, brier, check, negative_log_likelihood
 from subnet_search.evaluate.diversity import disagreement, error_correlation, member_accuracy, pairwise_kl
-from subnet_search.evaluate.keys import ood_key
+from subnet_search.evaluate.keys import FIGURES, ood_key
 from subnet_search.evaluate.ood import ood_figures, ood_scores
 from subnet_search.evaluate.outputs import Outputs
 from subnet_search.evaluate.selective import augrc, aurc, coverage_at_risk, error_auroc
@@ -81,7 +81,7 @@ def ood_set_figures(test: Outputs, outside: Outputs, name: str) -> dict[str, flo
         name: Name of the OOD set, without a slash.
 
     Returns:
-        The keys `ood/NAME/*`; those of the mutual information are None with one member, which has none.
+        The keys `ood/NAME/*`; those of a criterion that one of the sets has no scores by are None (`ood_scores`).
 
     Raises:
         SubnetSearchError: where a set is empty, the name does not fit into a key, or the networks differ.
@@ -92,12 +92,13 @@ def ood_set_figures(test: Outputs, outside: Outputs, name: str) -> dict[str, flo
         raise SubnetSearchError(
             f"OOD set {name!r} has outputs of {outside.members} members, the test set of {test.members}"
         )
-    within, beyond = (ood_scores(decompose(outputs.member_probabilities)) for outputs in (test, outside))
-    found: dict[str, float | None] = {}
-    for criterion in within:
-        for figure, value in ood_figures(within[criterion], beyond[criterion]).items():
-            undefined = criterion == "mi" and test.members == 1
-            found[ood_key(name, figure, criterion)] = None if undefined else value
+    within, beyond = ood_scores(test), ood_scores(outside)
+    found: dict[str, float | None] = {ood_key(name, figure, score): None for score in within for figure in FIGURES}
+    for criterion, inside in within.items():
+        far = beyond[criterion]
+        if inside is not None and far is not None:
+            figures = ood_figures(inside, far)
+            found |= {ood_key(name, figure, criterion): value for figure, value in figures.items()}
     return found
 
 

@@ -31,7 +31,7 @@ FIXED_KEYS = (
 NEVER_NULL = ("cls/Acc", "cls/NLL", "cls/Brier", "cal/ECE", "sc/AURC", "sc/AUGRC", "sc/Cov@5Risk")
 """What exists for every network and every labelled test set."""
 
-CRITERIA = ("msp", "entropy", "mi")
+CRITERIA = ("msp", "entropy", "mi", "energy")
 """The scores by which OOD samples are told from test samples, see `ood`."""
 
 FIGURES = ("AUROC", "AUPR", "FPR95")

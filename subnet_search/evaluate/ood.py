@@ -1,7 +1,7 @@
 """Whether the network knows that an input comes from another domain.
 
 OOD is the positive class and a higher score means more OOD. `msp`: 1 − largest mean probability; `entropy`: of the mean
-probabilities; `mi`: mutual information. AUPR is average precision; FPR95 is the share of in-distribution samples that
+probabilities; `mi`: mutual information; `energy`: free energy of the logits (Liu et al. 2020). AUPR is average precision; FPR95 is the share of in-distribution samples that
 score at least the highest threshold that flags 95 % of the OOD samples. Equal scores enter together.
 """
 
@@ -12,17 +12,23 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from subnet_search.ensemble.uncertainty import Uncertainty
+from subnet_search.ensemble.uncertainty import decompose
 from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate.outputs import Outputs
 from subnet_search.evaluate.ranking import auroc, average_precision, fpr_at_tpr
 
 
-def ood_scores(uncertainty: Uncertainty) -> Mapping[str, Tensor]:
-    """Returns each criterion's score, `[sample]`, higher = more OOD, under the names of `keys.CRITERIA`."""
+def ood_scores(outputs: Outputs) -> Mapping[str, Tensor | None]:
+    """Returns each criterion's score, `[sample]`, higher = more OOD, under the names of `keys.CRITERIA`.
+
+    None where there is none: of the mutual information with one member, of the energy where only probabilities are known.
+    """
+    uncertainty = decompose(outputs.member_probabilities)
     return {
         "msp": 1.0 - uncertainty.max_probability,
         "entropy": uncertainty.total,
-        "mi": uncertainty.epistemic,
+        "mi": uncertainty.epistemic if outputs.members > 1 else None,
+        "energy": outputs.energy,
     }
 
 

@@ -14,16 +14,18 @@ from subnet_search.backbones.card import Card
 from subnet_search.data.batches import batches, length
 from subnet_search.device import Precision, autocast
 from subnet_search.ensemble.modes import eval_mode
+from subnet_search.ensemble.uncertainty import free_energy
 from subnet_search.errors import SubnetSearchError
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The members' probabilities for the samples of a dataset, on the CPU.
+    """What the members say about the samples of a dataset, on the CPU.
 
     Attributes:
         member_probabilities: float32 `[member, sample, class]`; rows sum to 1.
         labels: int64 `[sample]`; what the dataset says, so −1 where it is unlabelled.
+        energy: Free energy of the logits, float32 `[sample]`; None where only probabilities are known.
 
     Raises:
         SubnetSearchError: where the shapes are others.
@@ -31,12 +33,17 @@ class Outputs:
 
     member_probabilities: Tensor
     labels: Tensor
+    energy: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.member_probabilities.shape)
         if len(shape) != 3 or tuple(self.labels.shape) != shape[1:2]:
             raise SubnetSearchError(
                 f"outputs: got probabilities {shape} and labels {tuple(self.labels.shape)}, expected [member, sample, class] and [sample]"
+            )
+        if self.energy is not None and self.energy.shape != self.labels.shape:
+            raise SubnetSearchError(
+                f"outputs: got energies {tuple(self.energy.shape)} of {len(self.labels)} samples, expected one of each"
             )
 
     @property
@@ -68,7 +75,7 @@ def predict_dataset(
         stage: What the dataset is, for messages: `test`, `validation`, `OOD set 'svhn'`.
 
     Returns:
-        Probabilities and labels in the order of the dataset.
+        Probabilities, labels and energies in the order of the dataset.
 
     Raises:
         SubnetSearchError: where there are no samples, the logits have another shape, their number of classes is not
@@ -76,6 +83,7 @@ def predict_dataset(
     """
     device = device_of(network)
     found: list[Tensor] = []
+    energies: list[Tensor] = []
     labels: list[Tensor] = []
     broken = 0
     task = progress.add_task(f"evaluating: {stage}", total=length(dataset)) if progress else None
@@ -86,6 +94,7 @@ def predict_dataset(
             logits = _member_logits(output, len(images), len(card.classes), stage).float()
             broken += int((~torch.isfinite(logits)).any(dim=2).any(dim=0).sum())
             found.append(logits.softmax(dim=2).cpu())
+            energies.append(free_energy(logits).cpu())
             labels.append(batch_labels.cpu())
             if progress and task is not None:
                 progress.advance(task, len(images))
@@ -101,7 +110,7 @@ def predict_dataset(
             f"{stage}: the logits of {broken} of {samples} samples are NaN or infinite, expected finite numbers; the "
             "weights are damaged or the training diverged (lower its learning rate), or fp32 is needed here"
         )
-    return Outputs(torch.cat(found, dim=1), torch.cat(labels))
+    return Outputs(torch.cat(found, dim=1), torch.cat(labels), torch.cat(energies))
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from subnet_search.backbones import Card
 from subnet_search.ensemble import Predictor, Uncertainty
 from subnet_search.ensemble.modes import eval_mode
-from subnet_search.ensemble.uncertainty import decompose
+from subnet_search.ensemble.uncertainty import uncertainty_of
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.outputs import device_of
 from subnet_search.formats.deployable import OUTPUTS, Deployable
 
 TOLERANCE = 1e-4
-"""Largest absolute difference of any output (probabilities, and entropies in nats) from PyTorch's, in fp32."""
+"""Largest difference of any output (probabilities, entropies in nats, energy) from PyTorch's, in fp32; as a share of an output that is above 1."""
 BATCHES = (1, 2, 7, 64)
 """Batch sizes with which a file that takes any is checked."""
 
@@ -31,7 +31,7 @@ class Written:
     Attributes:
         path: Where it is.
         bytes: Its size, with that of the weights where they are in a file beside it.
-        difference: Largest absolute difference of any output from what PyTorch says.
+        difference: Largest difference of any output from what PyTorch says, as a share of it where it is above 1.
         batches: Batch sizes that were compared.
     """
 
@@ -60,10 +60,10 @@ def check_answers(
         path: Where the file is to go, for the message.
         batches: Batch sizes to compare at.
         images: Raw images to compare on, `[n, *input_shape]`, uint8 or floating point in [0, 1]; None takes random ones.
-        tolerance: Largest absolute difference that is let pass.
+        tolerance: Largest difference that is let pass, as a share of an output that is above 1.
 
     Returns:
-        The largest absolute difference of any output.
+        The largest difference of any output.
 
     Raises:
         SubnetSearchError: where the file does not run, its outputs have other shapes, they differ by more, or the card names
@@ -92,7 +92,8 @@ def check_answers(
                 raise SubnetSearchError(
                     f"{path}: output {name!r} has shape {tuple(answer.shape)} for {batch} images, expected {tuple(wanted.shape)}; nothing was written"
                 )
-            difference = float((answer.to(wanted) - wanted).abs().max())
+            # the energy is as large as the logits, and float32 has seven digits
+            difference = float(((answer.to(wanted) - wanted).abs() / wanted.abs().clamp(min=1.0)).max())
             if not difference <= tolerance:  # NaN too
                 raise SubnetSearchError(
                     f"{path}: output {name!r} differs from PyTorch's by {difference:.2g} with {batch} images, expected at most {tolerance:g}; "
@@ -121,4 +122,4 @@ def _predict(network: nn.Module, card: Card, raw: Tensor) -> Uncertainty:
         return network.predict(raw)
     with eval_mode(network):
         logits = network(card.prepare(raw))
-    return decompose((logits if logits.ndim == 3 else logits[None]).float().softmax(dim=-1))
+    return uncertainty_of(logits)

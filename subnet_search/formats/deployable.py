@@ -29,6 +29,7 @@ OUTPUTS: Mapping[str, str] = MappingProxyType(
         "aleatoric": "[batch]: mean entropy of the members in nats",
         "epistemic": "[batch]: mutual information of prediction and member in nats",
         "max_probability": "[batch]: largest mean probability",
+        "energy": "[batch]: mean free energy of the members, -log sum exp logits; higher for images from elsewhere",
     }
 )
 """Name → shape and meaning of each output, in their order; all are float32."""
@@ -101,13 +102,16 @@ class Deployable(nn.Module):
 
 def decompose_float32(logits: Tensor) -> tuple[Tensor, ...]:
     """Computes the tensors of `OUTPUTS` from logits `[member, batch, class]` or `[batch, class]`."""
-    members = (logits if logits.ndim == 3 else logits[None]).softmax(dim=-1)
+    logits = logits if logits.ndim == 3 else logits[None]
+    members = logits.softmax(dim=-1)
     mean = members.mean(dim=0)
     aleatoric = -_p_log_p(members).sum(dim=-1).mean(dim=0)
     ratio = members / mean.clamp(min=torch.finfo(torch.float32).tiny)
     epistemic = (mean * _divergence(ratio)).sum(dim=-1).mean(dim=0)
     epistemic = torch.where(epistemic > _NOISE, epistemic, torch.zeros_like(epistemic))
-    return mean, members, aleatoric + epistemic, aleatoric, epistemic, mean.amax(dim=-1)
+    largest = logits.amax(dim=-1)
+    energy = -(largest + (logits - largest[..., None]).exp().sum(dim=-1).log()).mean(dim=0)
+    return mean, members, aleatoric + epistemic, aleatoric, epistemic, mean.amax(dim=-1), energy
 
 
 def _p_log_p(p: Tensor) -> Tensor:

@@ -12,7 +12,12 @@ from subnet_search.plots.cost_plane import Figured, cost_plane
 from subnet_search.plots.page import WIDTH
 from subnet_search.plots.summary import Metrics, Rows
 
-_WORDS = {"msp": "max probability", "mi": "mutual information", "entropy": "predictive entropy"}
+_WORDS = {
+    "msp": "max probability",
+    "mi": "mutual information",
+    "entropy": "predictive entropy",
+    "energy": "free energy",
+}
 
 
 def ood_cost(
@@ -23,7 +28,7 @@ def ood_cost(
     Args:
         rows: Result rows of one comparison.
         missing: Method → why it could not be run.
-        criterion: `entropy`, `msp` or `mi`.
+        criterion: `entropy`, `msp`, `mi` or `energy`.
         width: Width of the figure in inches.
 
     Returns:

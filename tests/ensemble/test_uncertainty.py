@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from subnet_search.ensemble.uncertainty import decompose, entropy
+from subnet_search.ensemble.uncertainty import decompose, entropy, uncertainty_of
 from subnet_search.errors import SubnetSearchError
 
 
@@ -93,3 +93,21 @@ def test_the_members_own_probabilities_come_with_the_mean() -> None:
     answer = decompose(members)
     torch.testing.assert_close(answer.member_probabilities, members.double())
     torch.testing.assert_close(answer.member_probabilities.mean(dim=0), answer.probabilities)
+
+
+def test_the_energy_is_the_mean_of_the_members_and_knows_how_large_the_logits_are() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [10.0, 0.0]], [[2.0, 2.0], [0.0, 10.0]]])
+    answer = uncertainty_of(logits)
+    assert answer.energy is not None
+    assert answer.energy.tolist() == pytest.approx([-math.log(2) - 1.0, -10.0 - math.log1p(math.exp(-10.0))])
+    louder = uncertainty_of(logits + 3.0)
+    torch.testing.assert_close(louder.probabilities, answer.probabilities)
+    torch.testing.assert_close(louder.energy, answer.energy - 3.0)
+    assert decompose(logits.softmax(dim=2)).energy is None
+
+
+def test_a_single_network_is_one_member() -> None:
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    one, same = uncertainty_of(logits), uncertainty_of(logits[None])
+    assert torch.equal(one.member_probabilities, same.member_probabilities)
+    assert torch.equal(one.energy, same.energy)

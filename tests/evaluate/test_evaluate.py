@@ -1,6 +1,7 @@
 """All figures of one network, and what must not change them."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from subnet_search.backbones.card import Card
+from subnet_search.ensemble import free_energy
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.evaluate import EvaluateConfig, evaluate
 from subnet_search.evaluate.figures import (
@@ -16,7 +18,7 @@ from subnet_search.evaluate.figures import (
     ood_set_figures,
     prediction_figures,
 )
-from subnet_search.evaluate.keys import is_key
+from subnet_search.evaluate.keys import CRITERIA, FIGURES, is_key
 from subnet_search.evaluate.outputs import Outputs, predict_dataset
 
 CARD = Card("toy", (1, 2, 2), ("a", "b", "c"))
@@ -54,7 +56,7 @@ def random_outputs(members: int, samples: int, classes: int, seed: int = 0) -> O
     labels = torch.randint(0, classes, (samples,), generator=generator)
     logits = torch.randn(members, samples, classes, generator=generator)
     logits += 2 * torch.nn.functional.one_hot(labels, classes)
-    return Outputs(logits.softmax(dim=2), labels)
+    return Outputs(logits.softmax(dim=2), labels, free_energy(logits))
 
 
 def test_the_keys_are_those_documented_and_all_there() -> None:
@@ -70,7 +72,7 @@ def test_the_keys_are_those_documented_and_all_there() -> None:
         iou=0.25,
         human_counts=torch.randint(1, 9, (60, 3), generator=torch.Generator().manual_seed(3)),
     )
-    ood = {f"ood/far/{figure}/{score}" for figure in ("AUROC", "AUPR", "FPR95") for score in ("msp", "entropy", "mi")}
+    ood = {f"ood/far/{figure}/{score}" for figure in ("AUROC", "AUPR", "FPR95") for score in CRITERIA}
     assert set(found) == DOCUMENTED | ood
     assert [key for key, value in found.items() if value is None] == []
     assert found["cplx/MACsRatio"] == 2.0
@@ -183,6 +185,14 @@ def test_a_name_that_would_break_the_key_is_refused() -> None:
 def test_outputs_of_different_networks_are_not_compared() -> None:
     with pytest.raises(SubnetSearchError, match="outputs of 3 members, the test set of 2"):
         ood_set_figures(random_outputs(2, 5, 3), random_outputs(3, 5, 3), "far")
+
+
+def test_a_criterion_that_one_of_the_sets_has_no_scores_by_is_absent() -> None:
+    known, unknown = random_outputs(2, 5, 3), replace(random_outputs(2, 5, 3), energy=None)
+    assert ood_set_figures(known, known, "far")["ood/far/AUROC/energy"] == pytest.approx(0.5)
+    for test, outside in ((known, unknown), (unknown, known)):
+        found = ood_set_figures(test, outside, "far")
+        assert {key for key, value in found.items() if value is None} == {f"ood/far/{f}/energy" for f in FIGURES}
 
 
 def test_impossible_costs_are_refused() -> None:

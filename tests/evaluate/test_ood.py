@@ -3,20 +3,27 @@
 import pytest
 import torch
 
-from subnet_search.ensemble.uncertainty import decompose
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.keys import CRITERIA, FIGURES
 from subnet_search.evaluate.ood import ood_figures, ood_scores
+from subnet_search.evaluate.outputs import Outputs
 
 CERTAIN = torch.tensor([[[0.98, 0.01, 0.01]], [[0.96, 0.02, 0.02]]])
 CONTRARY = torch.tensor([[[0.98, 0.01, 0.01]], [[0.01, 0.98, 0.01]]])
+UNKNOWN = torch.zeros(1, dtype=torch.int64)
 
 
-def test_every_score_is_higher_where_the_members_contradict() -> None:
-    inside, outside = ood_scores(decompose(CERTAIN)), ood_scores(decompose(CONTRARY))
+def test_every_score_is_higher_where_the_members_contradict_and_little_speaks_for_a_class() -> None:
+    inside = ood_scores(Outputs(CERTAIN, UNKNOWN, torch.tensor([-9.0])))
+    outside = ood_scores(Outputs(CONTRARY, UNKNOWN, torch.tensor([-4.0])))
     assert tuple(inside) == CRITERIA
     for criterion in CRITERIA:
         assert inside[criterion].item() < outside[criterion].item()
+
+
+def test_one_member_has_no_mutual_information_and_probabilities_alone_have_no_energy() -> None:
+    found = ood_scores(Outputs(CERTAIN[:1], UNKNOWN))
+    assert {name for name, scores in found.items() if scores is None} == {"mi", "energy"}
 
 
 def test_figures_by_hand() -> None:

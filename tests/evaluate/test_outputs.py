@@ -61,6 +61,7 @@ def test_a_single_network_is_one_member_at_any_batch_size(batch_size: int) -> No
     assert outputs.members == 1
     assert outputs.member_probabilities.dtype == torch.float32
     torch.testing.assert_close(outputs.member_probabilities[0], expected.detach())
+    torch.testing.assert_close(outputs.energy, -network(CARD.prepare(dataset.images)).logsumexp(dim=1).detach())
     assert torch.equal(outputs.labels, dataset.labels)
 
 
@@ -156,3 +157,5 @@ def test_progress_counts_the_samples_and_leaves() -> None:
 def test_outputs_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SubnetSearchError, match=r"expected \[member, sample, class\] and \[sample\]"):
         Outputs(torch.zeros(2, 3, 4), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(SubnetSearchError, match=r"energies \(2,\) of 3 samples, expected one of each"):
+        Outputs(torch.zeros(2, 3, 4), torch.zeros(3, dtype=torch.int64), torch.zeros(2))

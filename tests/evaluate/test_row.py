@@ -55,7 +55,7 @@ def test_a_row_has_the_documented_keys_and_survives_json() -> None:
 def test_keys_are_recognised() -> None:
     assert is_key(ood_key("svhn", "FPR95", "mi"))
     assert is_key(shift_key("blur", 3, "NLL"))
-    assert not is_key("ood/svhn/AUROC/energy")
+    assert not is_key("ood/svhn/AUROC/warmth")
     assert not is_key("cls/Accuracy")
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from subnet_search.backbones import Card
-from subnet_search.ensemble.uncertainty import decompose
+from subnet_search.ensemble.uncertainty import decompose, uncertainty_of
 from subnet_search.errors import SubnetSearchError
 from subnet_search.formats.deployable import OUTPUTS, Deployable, decompose_float32
 
@@ -20,7 +20,7 @@ def test_it_answers_as_predict_does(request, noise, as_kind, name, kind) -> None
     expected = ensemble.predict(images)
     with torch.no_grad():
         answers = Deployable(ensemble, ensemble.card, kind)(as_kind(ensemble.card, images, kind))
-    assert len(answers) == len(OUTPUTS) == 6
+    assert len(answers) == len(OUTPUTS) == 7
     for output, answer in zip(OUTPUTS, answers, strict=True):
         assert answer.dtype == torch.float32
         torch.testing.assert_close(answer.double(), getattr(expected, output), atol=2e-6, rtol=0)
@@ -68,16 +68,16 @@ def test_small_mutual_information_is_accurate_in_float32(scale, spread) -> None:
 def test_the_parts_add_up_and_stay_in_their_range(members, classes, scale, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(members, 8, classes, generator=generator)
-    mean, each, total, aleatoric, epistemic, largest = decompose_float32(logits)
+    mean, each, total, aleatoric, epistemic, largest, energy = decompose_float32(logits)
     assert torch.equal(total, aleatoric + epistemic)
     assert (aleatoric >= 0).all()
     assert (epistemic >= 0).all()
     assert total.max() <= torch.tensor(float(classes)).log() + 1e-5
     assert epistemic.max() <= torch.tensor(float(members)).log() + 1e-5
     assert torch.equal(largest, mean.amax(dim=1))
-    expected = decompose(logits.softmax(dim=-1))
-    for output, answer in zip(OUTPUTS, (mean, each, total, aleatoric, epistemic, largest), strict=True):
-        torch.testing.assert_close(answer.double(), getattr(expected, output), atol=2e-6, rtol=0)
+    expected = uncertainty_of(logits)
+    for output, answer in zip(OUTPUTS, (mean, each, total, aleatoric, epistemic, largest, energy), strict=True):
+        torch.testing.assert_close(answer.double(), getattr(expected, output), atol=2e-6, rtol=2e-7)
 
 
 def test_equal_members_have_no_mutual_information() -> None:
