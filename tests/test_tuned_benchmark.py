@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,43 @@ def test_the_main_job_has_it_beside_the_ensembles_and_once(monkeypatch, tmp_path
     (row,) = rows.read("main_job")
     assert (row["method"], row["budget"], row["epochs"], row["seed"], row["members"]) == ("tuned", 1.0, 1, 3, 1)
     assert row["settings"]["finetune"]["augment"] == "crop-flip"
+
+
+@pytest.mark.usefixtures("few")
+def test_a_cell_that_is_measured_again_has_a_second_row_which_counts(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    monkeypatch.setattr(main_job, "RUNS", tmp_path / "runs")
+    grid = main_job.Grid(methods=("tuned",), budgets=(1.0,), seeds=(3, 4), epochs=1, mode="repeat")
+    main_job.main(grid)
+    main_job.main(replace(grid, seeds=(3,), again=True))
+    first, other, second = rows.read("main_job")
+    assert main_job.measured() == [second, other]
+    assert second["metrics"]["cls/NLL"] == first["metrics"]["cls/NLL"]  # it was not trained again
+
+
+def test_the_criterion_of_ood_is_the_best_on_the_set_for_choosing(monkeypatch) -> None:
+    def row(method: str, seed: int, entropy: float, energy: float | None) -> dict[str, object]:
+        scores = {"msp": 0.6, "entropy": entropy, "mi": None, "energy": energy}
+        metrics = {
+            f"ood/{name}/AUROC/{criterion}": None if score is None else score - down
+            for name, down in (("tinyimagenet", 0.0), ("cifar100", 0.1), ("svhn", 0.2))
+            for criterion, score in scores.items()
+        }
+        about = {"backbone": "net", "method": method, "budget": 1.0, "seed": seed, "epochs": 2, "members": 4}
+        return {**about, "metrics": metrics}
+
+    found = [
+        row("search", 0, 0.9, 0.7),
+        row("search", 1, 0.7, 0.8),
+        row("random", 0, 0.7, 0.8),
+        row("old", 0, 0.7, None),
+    ]
+    monkeypatch.setattr(rows, "read", lambda _: found)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in main_job.ood_table().splitlines()[2:]]
+    assert [line[3:8] for line in lines] == [
+        ["random", "energy", "0.700", "0.600", "0.800"],
+        ["search", "entropy", "0.700 ± 0.141", "0.600 ± 0.141", "0.800 ± 0.141"],
+    ]
 
 
 def test_the_laboratory_knows_it_as_an_idea_without_changes() -> None:
