@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,16 +238,16 @@ def _bench(
     Args:
         ensemble: Folder of an exported ensemble, such as runs/digits/ensemble.
         config: What to measure.
-        out: A file for the figures, as JSON; one that is there is replaced.
+        out: A file for the figures, as JSON, written after each batch and precision; one that is there is replaced.
         import_code: Whether the `module:callable` that the ensemble was made from may be imported and called; only
             for ensembles from people whose code you would run.
     """
     network = load_ensemble(ensemble, import_code=import_code)
     with _progress() as progress:
-        found = bench(network, build_network(network.card), config, progress)
+        keep = partial(write_bench, path=out) if out else None
+        found = bench(network, build_network(network.card), config, progress, keep)
     console.print(*bench_tables(found.rows, found.missing), sep="\n")
     if out:
-        write_bench(found, out)
         console.print(escape(f"in {out}"))
 
 

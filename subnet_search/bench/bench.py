@@ -6,7 +6,7 @@ import copy
 import importlib.metadata
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -92,7 +92,11 @@ class BenchResult:
 
 
 def bench(
-    ensemble: SubnetEnsemble, network: nn.Module, config: BenchConfig | None = None, progress: Progress | None = None
+    ensemble: SubnetEnsemble,
+    network: nn.Module,
+    config: BenchConfig | None = None,
+    progress: Progress | None = None,
+    measured: Callable[[BenchResult], None] | None = None,
 ) -> BenchResult:
     """Measures latency, throughput, work and memory of every form. A form that cannot be built is told, with the reason.
 
@@ -101,6 +105,7 @@ def bench(
         network: A network of the architecture that it was made from, with any weights: latency does not depend on them.
         config: What to measure.
         progress: Bar to report to.
+        measured: Called after each batch and precision with all that there is so far, to keep it.
 
     Returns:
         Rows and reasons.
@@ -145,6 +150,8 @@ def bench(
                     about = {"batch": batch, "threads": torch.get_num_threads(), "dtype": dtype, **_origin(device)}
                     result.rows.extend(_measure(built, example.to(device), ensemble, about, config.seconds))
                 advance(f"measured batch {batch}, {dtype}")
+                if measured:
+                    measured(result)
     finally:
         torch.set_num_threads(threads)
     return result

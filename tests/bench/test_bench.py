@@ -93,7 +93,9 @@ def test_work_and_sizes_are_those_of_what_runs(everything, ensemble, backbone) -
 
 def test_one_row_for_each_batch_and_precision(ensemble, backbone) -> None:
     config = BenchConfig(batch=(2, 3), precision=("fp32", "bf16"), seconds=0.0, forms=("grouped", "masked"), threads=2)
-    result = bench(ensemble, backbone.model, config)
+    kept: list[int] = []
+    result = bench(ensemble, backbone.model, config, measured=lambda so_far: kept.append(len(so_far.rows)))
+    assert kept == [2, 4, 6, 8]  # what was measured before it is stopped can be kept
     cells = [(row["form"], row["batch"], row["dtype"]) for row in result.rows]
     assert sorted(cells) == sorted((f, b, d) for f in config.forms for b in (2, 3) for d in ("fp32", "bf16"))
     assert {row["threads"] for row in result.rows} == {2}
