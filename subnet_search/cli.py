@@ -19,7 +19,9 @@ from subnet_search.backbones import build_network
 from subnet_search.bench import BenchConfig, bench, write_bench
 from subnet_search.compare import CompareConfig, compare
 from subnet_search.errors import SubnetSearchError
-from subnet_search.export import load_ensemble
+from subnet_search.evaluate import known_limits
+from subnet_search.evaluate.keys import Score
+from subnet_search.export import load_ensemble, read_manifest
 from subnet_search.groups import find_groups
 from subnet_search.inputs import open_backbone, open_images
 from subnet_search.pipeline import Stage, run
@@ -207,6 +209,7 @@ def _predict(
     out: Path = Path("predictions.csv"),
     resize: bool = False,
     batch_size: int = 256,
+    refuse: tuple[Score, ...] = (),
     import_code: bool = False,
 ) -> None:
     """Classify images with an exported ensemble and write probabilities and uncertainties.
@@ -217,13 +220,16 @@ def _predict(
         out: The file to write, .csv or .json; one that is there is replaced.
         resize: Whether images of another size are resized to the network's.
         batch_size: Images of one forward pass.
+        refuse: Scores by which images are refused, in a column `refused`: those beyond the limit that 95 % of the
+            run's held-out images keep, by any of them.
         import_code: Whether the `module:callable` that the ensemble was made from may be imported and called; only
             for ensembles from people whose code you would run.
     """
     network = load_ensemble(ensemble, import_code=import_code)
+    limits = known_limits(read_manifest(ensemble).metrics, refuse)
     dataset = open_images(images, network.card, resize)
     with _progress() as progress:
-        count = write_predictions(network, dataset, out, batch_size, progress)
+        count = write_predictions(network, dataset, out, batch_size, limits, progress)
     console.print(f"{count} predictions in {escape(str(out))}")
 
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from subnet_search.backbones import Backbone
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.entwined import joined
-from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, result_row
+from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, known_limits, result_row
 from subnet_search.evidence import evidence_of
 from subnet_search.export import export_ensemble, update_figures
 from subnet_search.files import write_json
@@ -250,5 +250,6 @@ def export(
         )
         log.info("exported to %s", folder.ensemble)
     if config.export.formats:
-        write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, progress)
+        refuse = known_limits(metrics["ensemble"]["metrics"])
+        write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, refuse, progress)
         log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)

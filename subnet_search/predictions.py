@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from subnet_search.data import batches
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate import refused
 from subnet_search.files import write_text
 
 Record = dict[str, int | float | str]
@@ -26,6 +27,7 @@ def write_predictions(
     dataset: Dataset[tuple[torch.Tensor, int]],
     path: Path,
     batch_size: int = 256,
+    refuse: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Classifies images and writes one record for each, in their order.
@@ -35,6 +37,7 @@ def write_predictions(
         dataset: Raw images.
         path: Target; `.csv` or `.json` decides the form. A file there is replaced.
         batch_size: Images of one forward pass.
+        refuse: Score → limit (`evaluate.limits`); images that are beyond one of them are `refused`, 1 or 0.
         progress: Bar to report to.
 
     Returns:
@@ -52,11 +55,14 @@ def write_predictions(
     task = progress.add_task("predicting", total=total) if progress else None
     for images, _ in batches(dataset, batch_size):
         answer = ensemble.predict(images)
+        beyonds = [refused(answer, score, limit) for score, limit in (refuse or {}).items()]
         for row in range(len(images)):
             probabilities = answer.probabilities[row].tolist()
             best = max(range(len(probabilities)), key=probabilities.__getitem__)
             record: Record = {"index": len(records), "class": ensemble.card.classes[best]}
             record |= {name: float(getattr(answer, name)[row]) for name in UNCERTAINTIES}
+            if refuse:
+                record["refused"] = int(any(beyond[row] for beyond in beyonds))
             record |= {f"p_{c}": p for c, p in zip(ensemble.card.classes, probabilities, strict=True)}
             records.append(record)
         if progress and task is not None:

@@ -18,7 +18,7 @@ from subnet_search.data import load_data
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
-from subnet_search.evaluate.keys import CRITERIA, FIGURES, FIXED_KEYS
+from subnet_search.evaluate.keys import CRITERIA, FIGURES, FIXED_KEYS, LIMITS, limit_key
 from subnet_search.export import load_ensemble, read_manifest
 from subnet_search.finetune import FinetuneConfig, checkpoint
 from subnet_search.inputs import Splits
@@ -78,7 +78,7 @@ def test_both_networks_get_every_figure(finished) -> None:
     assert stored == finished.metrics
     ood = {f"ood/photos/{f}/{c}" for f in FIGURES for c in CRITERIA}
     for row in stored.values():
-        assert set(row["metrics"]) == {*FIXED_KEYS, *ood}
+        assert set(row["metrics"]) == {*FIXED_KEYS, *ood, *map(limit_key, LIMITS)}
         assert row["metrics"]["cls/Acc"] > 0.9
     assert [row["method"] for row in stored.values()] == ["dense", "search+flow"]
     assert (stored["ensemble"]["members"], stored["ensemble"]["samples_seen"]) == (3, 8 * 3 * (128 // 3))

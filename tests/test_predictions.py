@@ -44,6 +44,21 @@ def test_records_are_those_of_predict_in_order(tmp_path, ensemble, images, batch
         assert sum(record[f"p_{c}"] for c in ensemble.card.classes) == pytest.approx(1, abs=1e-5)
 
 
+def test_images_beyond_one_of_the_limits_are_refused(tmp_path, ensemble, images) -> None:
+    answer = ensemble.predict(images.images)
+    limits = {
+        "max_probability": float(answer.max_probability.median()),
+        "energy": float(answer.energy.sort().values[-2]),
+    }
+    write_predictions(ensemble, images, tmp_path / "p.json", 4, limits)
+    found = [record["refused"] for record in json.loads((tmp_path / "p.json").read_text())]
+    beyond = (answer.max_probability < limits["max_probability"]) | (answer.energy > limits["energy"])
+    assert found == beyond.int().tolist()
+    assert 5 <= sum(found) <= 6
+    write_predictions(ensemble, images, tmp_path / "p.json")
+    assert "refused" not in json.loads((tmp_path / "p.json").read_text())[0]
+
+
 def test_csv_and_json_hold_the_same(tmp_path, ensemble, images) -> None:
     for name in ("p.csv", "p.json"):
         write_predictions(ensemble, images, tmp_path / name)

@@ -19,8 +19,9 @@ from subnet_search.ensemble import Predictor, thinned
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.cost import latency_ms, unique_parameters
 from subnet_search.evaluate.figures import aleatoric_figures, diversity_figures, ood_set_figures, prediction_figures
-from subnet_search.evaluate.keys import FIXED_KEYS
+from subnet_search.evaluate.keys import FIXED_KEYS, limit_key
 from subnet_search.evaluate.outputs import Outputs, device_of, predict_dataset
+from subnet_search.evaluate.refusal import limits
 from subnet_search.evaluate.shift import shift_figures
 
 
@@ -73,7 +74,8 @@ def evaluate(
         network: A dense network (logits `[batch, class]`) or an ensemble (`[member, batch, class]`).
         card: What the network expects and means.
         test: Labelled test set, never seen by search or training.
-        validation: Labelled set on which the temperature is fitted; without it `cls/NLL_TS` and `cal/ECE_TS` are None.
+        validation: Labelled set on which the temperature is fitted, and from which the limits for refusing images come;
+            without it `cls/NLL_TS` and `cal/ECE_TS` are None, and there are no limits.
         ood: OOD sets by name; their labels are not used.
         config: Settings.
         macs: Multiply-accumulates of the whole network, all members, for one sample.
@@ -85,8 +87,8 @@ def evaluate(
         progress: Bar to report to.
 
     Returns:
-        Every key of `keys.FIXED_KEYS`, twelve `ood/NAME/...` for each OOD set, and 75 `shift/...` where
-        `config.shift_samples` is not 0; None where a figure is absent.
+        Every key of `keys.FIXED_KEYS`, twelve `ood/NAME/...` for each OOD set, four `refuse/...` with validation, and
+        75 `shift/...` where `config.shift_samples` is not 0; None where a figure is absent.
 
     Raises:
         SubnetSearchError: for an empty set, unlabelled test samples, shift figures of what are no pictures, logits that are not finite or have another shape than above, or costs and overlaps that
@@ -114,6 +116,8 @@ def evaluate(
     found |= prediction_figures(tested, validated)
     found |= aleatoric_figures(tested, human_counts)
     found |= diversity_figures(tested, iou)
+    if validated is not None:
+        found |= {limit_key(name): limit for name, limit in limits(validated).items()}
     for name, dataset in (ood or {}).items():
         outside = outputs(dataset, f"OOD set {name!r}")
         found |= ood_set_figures(tested, outside, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, get_args
 
 FIXED_KEYS = (
     "cls/Acc",
@@ -34,6 +35,10 @@ NEVER_NULL = ("cls/Acc", "cls/NLL", "cls/Brier", "cal/ECE", "sc/AURC", "sc/AUGRC
 CRITERIA = ("msp", "entropy", "mi", "energy")
 """The scores by which OOD samples are told from test samples, see `ood`."""
 
+Score = Literal["max_probability", "total", "epistemic", "energy"]
+LIMITS: tuple[Score, ...] = get_args(Score)
+"""The scores that images can be refused by, see `refusal`."""
+
 FIGURES = ("AUROC", "AUPR", "FPR95")
 """What is computed of each of them."""
 
@@ -41,12 +46,18 @@ OOD_AUROC = "ood/*/AUROC/entropy"
 """A pattern: the AUROC by entropy on every OOD set."""
 
 _OOD = re.compile(rf"ood/[^/]+/({'|'.join(FIGURES)})/({'|'.join(CRITERIA)})")
+_LIMIT = re.compile(rf"refuse/({'|'.join(LIMITS)})")
 _SHIFT = re.compile(r"shift/[^/]+/\d+/(Acc|NLL|ECE)")
 
 
 def ood_key(name: str, figure: str, criterion: str) -> str:
     """Returns the key of an OOD figure, such as `ood/svhn/AUROC/entropy`."""
     return f"ood/{name}/{figure}/{criterion}"
+
+
+def limit_key(score: str) -> str:
+    """Returns the key of the limit beyond which images are refused, such as `refuse/total`."""
+    return f"refuse/{score}"
 
 
 def shift_key(kind: str, severity: int, figure: str) -> str:
@@ -56,4 +67,4 @@ def shift_key(kind: str, severity: int, figure: str) -> str:
 
 def is_key(key: str) -> bool:
     """Returns whether a metric of this name is documented."""
-    return key in FIXED_KEYS or bool(_OOD.fullmatch(key) or _SHIFT.fullmatch(key))
+    return key in FIXED_KEYS or any(kind.fullmatch(key) for kind in (_OOD, _SHIFT, _LIMIT))

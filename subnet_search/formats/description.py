@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 
 import torch
@@ -20,17 +21,23 @@ _MEANING = {
 }
 
 
-def describe(network: nn.Module, deployable: Deployable, batch: int | str = "batch") -> dict[str, str]:
+def describe(
+    network: nn.Module,
+    deployable: Deployable,
+    batch: int | str = "batch",
+    refuse: Mapping[str, float] | None = None,
+) -> dict[str, str]:
     """Returns the description that is written into a file.
 
     Args:
         network: The network that was exported.
         deployable: How it was exported.
         batch: Batch size of the file, or a name where it takes any.
+        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`).
 
     Returns:
-        Name → text; `classes`, `normalisation`, `input`, `outputs` and `versions` are JSON. Without `masks_sha256`
-        where the network has no masks.
+        Name → text; `classes`, `normalisation`, `input`, `outputs`, `refuse` and `versions` are JSON. Without
+        `masks_sha256` where the network has no masks, and without `refuse` where no limits are known.
     """
     card = deployable.card
     dtype, meaning = _MEANING[deployable.input_kind]
@@ -47,6 +54,8 @@ def describe(network: nn.Module, deployable: Deployable, batch: int | str = "bat
         "versions": _json(library_versions() | _exporters()),
     }
     masks = network.identity().get("masks") if isinstance(network, Predictor) else None
+    if refuse:
+        found["refuse"] = _json(dict(refuse))
     return found | ({"masks_sha256": str(masks)} if masks else {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def export_onnx(
     path: str | Path,
     *,
     input_kind: InputKind = "uint8",
+    refuse: Mapping[str, float] | None = None,
     images: Tensor | None = None,
     tolerance: float = TOLERANCE,
 ) -> Written:
@@ -43,6 +44,7 @@ def export_onnx(
         path: Target, replaced in one step. Weights of more than 2 GiB go into a second file, `path` with `.data`
             behind it.
         input_kind: What the file takes in: `uint8` (0..255), `float` (in [0, 1]) or `normalised`.
+        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), to be written into the file.
         images: Raw images to check the file with; None takes random ones.
         tolerance: Largest absolute difference from PyTorch that is let pass.
 
@@ -59,7 +61,7 @@ def export_onnx(
     path = Path(path)
     deployable = Deployable(network, card, input_kind)
     program = _translate(deployable)
-    program.model.metadata_props.update(describe(network, deployable))
+    program.model.metadata_props.update(describe(network, deployable, refuse=refuse))
     weights = sum(tensor.nbytes for tensor in deployable.state_dict().values())
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / path.name

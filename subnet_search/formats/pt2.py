@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ def export_pt2(
     path: str | Path,
     *,
     input_kind: InputKind = "uint8",
+    refuse: Mapping[str, float] | None = None,
     images: Tensor | None = None,
     tolerance: float = TOLERANCE,
 ) -> Written:
@@ -41,6 +42,7 @@ def export_pt2(
         card: What the network expects and means.
         path: Target, replaced in one step.
         input_kind: What the file takes in: `uint8` (0..255), `float` (in [0, 1]) or `normalised`.
+        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), to be written into the file.
         images: Raw images to check the file with; None takes random ones.
         tolerance: Largest absolute difference from PyTorch that is let pass.
 
@@ -54,7 +56,7 @@ def export_pt2(
     deployable = Deployable(network, card, input_kind)
     buffer = io.BytesIO()
     with quiet():
-        described = {METADATA: json.dumps(describe(network, deployable))}
+        described = {METADATA: json.dumps(describe(network, deployable, refuse=refuse))}
         torch.export.save(trace(deployable), buffer, extra_files=described)
         reloaded = torch.export.load(io.BytesIO(buffer.getvalue())).module()
 

@@ -49,6 +49,7 @@ def export_pte(
     *,
     batch: int = 1,
     input_kind: InputKind = "uint8",
+    refuse: Mapping[str, float] | None = None,
     calibration: Dataset[Any] | None = None,
     labelled: Dataset[Any] | None = None,
     images: Tensor | None = None,
@@ -65,6 +66,7 @@ def export_pte(
         path: Target, replaced in one step.
         batch: Images a call.
         input_kind: What the file takes in: `uint8` (0..255), `float` (in [0, 1]) or `normalised`.
+        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), to be written into the file.
         calibration: Images for the quantisation to eight-bit integers; None writes float32.
         labelled: Labelled set on which the cost of the quantisation is measured; None measures none.
         images: Raw images to check the file with; None takes random ones.
@@ -89,7 +91,7 @@ def export_pte(
     if calibration is not None:
         exported = quantise(exported, calibration)
         meant = exported.network
-    content, delegates, outside = _lower(trace(exported, batch), describe(network, exported, batch))
+    content, delegates, outside = _lower(trace(exported, batch), describe(network, exported, batch, refuse))
     run = _runner(runtime, content)
     allowed = tolerance if tolerance is not None else TOLERANCE if calibration is None else TOLERANCE_INT8
     difference = check_answers(meant, exported, run, path=path, batches=(batch,), images=images, tolerance=allowed)

@@ -22,7 +22,7 @@ from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes, write_json
 from subnet_search.formats.agreement import Written
-from subnet_search.formats.deployable import InputKind
+from subnet_search.formats.deployable import OUTPUTS, InputKind
 from subnet_search.formats.fastest import export_fastest
 from subnet_search.formats.mask_file import save_masks
 from subnet_search.formats.masksembles import to_masksembles
@@ -77,6 +77,7 @@ def write_formats(
     config: FormatsConfig,
     images: Dataset[Any],
     labelled: Dataset[Any] | None = None,
+    refuse: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Writes the files one after the other, each whole or not at all, after it was checked against the ensemble.
@@ -90,6 +91,7 @@ def write_formats(
         config: Which files.
         images: Raw training images: the files are checked on some of them, and eight-bit integers calibrated.
         labelled: Labelled images on which the cost of eight-bit integers is measured.
+        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), for the descriptions in the files.
         progress: Bar to report to.
 
     Returns:
@@ -104,7 +106,7 @@ def write_formats(
     ensemble = ensemble.select(range(ensemble.members)).cpu().eval()
     sample, _ = next(iter(batches(images, 64)))
     example = ensemble.card.prepare(sample[torch.arange(config.pack_batch) % len(sample)])
-    checked: dict[str, Any] = {"input_kind": config.input_kind, "images": sample}
+    checked: dict[str, Any] = {"input_kind": config.input_kind, "images": sample, "refuse": refuse}
     quantised: dict[str, Any] = {"calibration": images, "labelled": labelled} if config.int8 else {}
 
     @cache
@@ -129,7 +131,8 @@ def write_formats(
         "member": lambda: _members(ensemble, folder),
     }
     report = _read_report(folder)
-    made_of = {**asdict(config), "formats": None, "ensemble": _digest(ensemble)}
+    told = {"outputs": list(OUTPUTS), "refuse": dict(refuse or {})}
+    made_of = {**asdict(config), "formats": None, "ensemble": _digest(ensemble), **told}
     task = progress.add_task("exporting", total=len(config.formats)) if progress else None
     for name in config.formats:
         if progress and task is not None:

@@ -99,6 +99,16 @@ def test_predict_writes_what_other_programs_read(finished, elsewhere, capsys, ou
     assert list(contents(elsewhere)) == [out]
 
 
+def test_predict_refuses_what_is_beyond_the_limits_of_the_run(finished, elsewhere, refuses) -> None:
+    cli.main(["predict", str(finished / "ensemble"), "photos", "--out", "p.json", "--refuse", "total", "energy"])
+    far = [record["refused"] for record in json.loads(Path("p.json").read_text())]
+    cli.main(["predict", str(finished / "ensemble"), "digits:test", "--out", "p.json", "--refuse", "total", "energy"])
+    own = [record["refused"] for record in json.loads(Path("p.json").read_text())]
+    assert sum(own) / len(own) < 0.3 < 0.5 < sum(far) / len(far)
+    Path("p.json").unlink()
+    refuses(["predict", str(finished / "ensemble"), "photos", "--refuse", "aleatoric"], "aleatoric", elsewhere)
+
+
 def test_predict_imports_code_only_where_it_is_told_to(tmp_path, monkeypatch, elsewhere, refuses, tiny) -> None:
     (tmp_path / "cli_net.py").write_text(
         "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))\n"

@@ -73,7 +73,8 @@ def test_the_keys_are_those_documented_and_all_there() -> None:
         human_counts=torch.randint(1, 9, (60, 3), generator=torch.Generator().manual_seed(3)),
     )
     ood = {f"ood/far/{figure}/{score}" for figure in ("AUROC", "AUPR", "FPR95") for score in CRITERIA}
-    assert set(found) == DOCUMENTED | ood
+    limits = {f"refuse/{score}" for score in ("max_probability", "total", "epistemic", "energy")}
+    assert set(found) == DOCUMENTED | ood | limits
     assert [key for key, value in found.items() if value is None] == []
     assert found["cplx/MACsRatio"] == 2.0
     assert found["cplx/Params"] == 36
@@ -122,7 +123,7 @@ def test_one_member_equals_the_single_network_in_every_figure() -> None:
 
     single = run(None)
     assert run(1) == single
-    assert all(single[key] is None for key in single if key.startswith("ens/") or key.endswith("/mi"))
+    assert all(single[key] is None for key in single if key.startswith("ens/") or key.endswith(("/mi", "/epistemic")))
     assert single["ood/far/AUROC/entropy"] is not None
 
 

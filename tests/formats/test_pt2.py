@@ -38,7 +38,7 @@ def test_it_runs_where_this_package_is_not(tmp_path, padded, packed, noise) -> N
 
 
 def test_the_masked_network_and_what_it_tells_about_itself(tmp_path, digits) -> None:
-    export_pt2(digits, digits.card, tmp_path / "net.pt2", input_kind="float")
+    export_pt2(digits, digits.card, tmp_path / "net.pt2", input_kind="float", refuse={"total": 0.5})
     extra = {METADATA: ""}
     torch.export.load(tmp_path / "net.pt2", extra_files=extra)
     found = json.loads(extra[METADATA])
@@ -48,6 +48,7 @@ def test_the_masked_network_and_what_it_tells_about_itself(tmp_path, digits) -> 
     assert json.loads(found["input"])["dtype"] == "float32"
     assert found["masks_sha256"] == digits.masks.digest()
     assert found["members"] == "3"
+    assert json.loads(found["refuse"]) == {"total": 0.5}
 
 
 def test_a_member_with_resized_calls_in_its_code(tmp_path, padded) -> None:

@@ -57,7 +57,8 @@ def test_the_runtime_answers_as_predict_does(tmp_path, digits, packed, digits_da
 
 def test_a_member_with_padded_shortcuts_and_what_the_file_tells(tmp_path, padded, noise, as_kind) -> None:
     member = member_network(padded, 2)
-    written = export_pte(member, padded.card, tmp_path / "member.pte", batch=3, input_kind="float")
+    asked = {"batch": 3, "input_kind": "float", "refuse": {"energy": -1.5}}
+    written = export_pte(member, padded.card, tmp_path / "member.pte", **asked)
     images = noise(padded.card, 3)
     expected = padded.predict(images).member_probabilities[2]
     found = _run(written.path, as_kind(padded.card, images, "float"))
@@ -67,6 +68,8 @@ def test_a_member_with_padded_shortcuts_and_what_the_file_tells(tmp_path, padded
     (given,) = program.load_method("input").execute([])
     assert json.loads(classes) == ["cat", "dog", "ship", "Übung"]
     assert json.loads(given)["shape"] == [3, 3, 16, 16]
+    (refuse,) = program.load_method("refuse").execute([])
+    assert json.loads(refuse) == {"energy": -1.5}
     assert "masks_sha256" not in program.method_names
 
 

@@ -45,6 +45,8 @@ def test_what_is_there_is_not_made_again_and_stays_in_the_report(digits, padded,
     (tmp_path / "member-1.safetensors").unlink()
     write_formats(digits, tmp_path, FormatsConfig(("member",)), images_of(digits))
     assert dated().keys() == before.keys() | set(both["masksembles"]["files"])
+    told = write_formats(digits, tmp_path, FormatsConfig(("member",)), images_of(digits), refuse={"total": 1.0})
+    assert told["member"]["made_of"] != both["member"]["made_of"]  # what the files say of themselves is another thing
     other = write_formats(padded, tmp_path, FormatsConfig(("member",)), images_of(padded))
     assert other["member"]["made_of"] != both["member"]["made_of"]
 
