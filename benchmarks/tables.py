@@ -181,8 +181,10 @@ TABLES = {
 def rendered(text: str) -> str:
     """Returns the README with every table between its markers made anew."""
     for name, table in TABLES.items():
-        between = re.compile(rf"(?<=<!-- table: {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-        text = between.sub(f"{table()}\n".replace("\\", r"\\"), text)
+        # the markers are matched with it: what is empty between them would be found twice, the second time up to another end
+        between = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        made = table().replace("\\", r"\\")
+        text = between.sub(rf"\g<1>{made}\n\g<2>", text)
     return text
 
 

@@ -14,6 +14,14 @@ def test_the_tables_are_those_of_the_rows() -> None:
     assert [tables.rendered(text) for text in texts] == texts
 
 
+def test_a_table_that_is_empty_so_far_takes_nothing_else_with_it(monkeypatch) -> None:
+    monkeypatch.setattr(tables, "TABLES", {"one": lambda: r"| a \ b |", "two": lambda: "| c |"})
+    page = "<!-- table: one -->\n<!-- end -->\nwords\n<!-- table: two -->\nold\n<!-- end -->\n"
+    made = "<!-- table: one -->\n| a \\ b |\n<!-- end -->\nwords\n<!-- table: two -->\n| c |\n<!-- end -->\n"
+    assert tables.rendered(page) == made
+    assert tables.rendered(made) == made
+
+
 @pytest.mark.parametrize("name", ["main_job", "compare", "compare_choice", "singe", "lab"])
 def test_every_row_is_complete(name: str) -> None:
     for row in rows.read(name):
