@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from subnet_search.evaluate import Answers
+from subnet_search.evaluate.refusal import ANSWERED
 from subnet_search.evidence import Evidence, doubtful
 from subnet_search.plots.doubt_histogram import doubt_bins, doubt_histogram, doubt_shares
 from subnet_search.plots.picture_sheet import Shown, picture_sheet
@@ -22,8 +23,13 @@ _MEANING = {
 }
 
 
-def doubt_section(evidence: Evidence) -> Section:
-    """Draws the epistemic uncertainty of test and foreign images, and the images with the most doubt."""
+def doubt_section(evidence: Evidence, limit: float | None = None) -> Section:
+    """Draws the epistemic uncertainty of test and foreign images, and the images with the most doubt.
+
+    Args:
+        evidence: What the networks said.
+        limit: Predictive entropy in nats beyond which images are refused; None where none is known.
+    """
     sets = evidence.answers_by("ensemble")
     test = sets.pop("test")
     outside = {name.removeprefix("ood/"): answers for name, answers in sets.items()}
@@ -31,6 +37,8 @@ def doubt_section(evidence: Evidence) -> Section:
         "Epistemic uncertainty is what the members disagree about. It should be low on images like those of the "
         "training and high on others. A single network has none: all its doubt looks alike."
     )
+    if limit is not None:
+        words += f" {_refusals(test, outside, limit)}"
     missing = (
         []
         if outside
@@ -44,6 +52,15 @@ def doubt_section(evidence: Evidence) -> Section:
     if not evidence.pictures:
         missing.append("The samples are no pictures with one or three channels, so none are shown.")
     return Section("doubt", "Does it know when it does not know?", words, drawings, missing=missing)
+
+
+def _refusals(test: Answers, outside: Mapping[str, Answers], limit: float) -> str:
+    shares = {"the test images": test, **outside}
+    told = [f"{percent(float((answers.total > limit).double().mean()))} of {name}" for name, answers in shares.items()]
+    return (
+        f"With the limit that {percent(ANSWERED)} of the held-out images keep (a predictive entropy of {limit:.2g} nats; "
+        f"--refuse total) the ensemble refuses {', '.join(told)}."
+    )
 
 
 def _histogram(test: Answers, outside: Mapping[str, Answers]) -> Drawing:

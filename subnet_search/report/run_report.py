@@ -9,6 +9,7 @@ from typing import Any
 from subnet_search.data import source_name
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import Answers
+from subnet_search.evaluate.keys import limit_key
 from subnet_search.evidence import Evidence, digest_of
 from subnet_search.masks import MaskSet
 from subnet_search.report.command import command_of, settings_of
@@ -85,7 +86,8 @@ def _sections(
     sections = [masks_section(masks, scores, groups, dense, ensemble)]
     if evidence is not None and dense is not None and ensemble is not None:
         calibration = [metrics[name]["metrics"]["cal/ECE"] for name in ("dense", "ensemble")]
-        sections += [trust_section(dense, ensemble, calibration), doubt_section(evidence)]
+        limit = metrics["ensemble"]["metrics"].get(limit_key("total"))
+        sections += [trust_section(dense, ensemble, calibration), doubt_section(evidence, limit)]
     layers, history = ((), None) if evidence is None else (evidence.layers, evidence.history)
     sections.append(effort_section(masks, relevance, groups, layers, history))
     missing = []

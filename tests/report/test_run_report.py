@@ -91,6 +91,10 @@ def test_the_figures_are_those_of_the_run(digits_run) -> None:
         assert f"{100 * row['metrics']['cls/Acc']:.2f} %" in text
         assert f"{row['metrics']['cls/NLL']:.3f}" in text
         assert f"{100 * row['metrics']['ood/photos/AUROC/entropy']:.1f} %" in text
+    limit = metrics["ensemble"]["metrics"]["refuse/total"]
+    said = digits_run.evidence().answers_by("ensemble")
+    shares = [100 * float((said[name].total > limit).float().mean()) for name in ("test", "ood/photos")]
+    assert f"refuses {shares[0]:.0f} % of the test images, {shares[1]:.0f} % of photos." in text
     folder = digits_run.path / "report"
     accuracies = {r["network"]: float(r["accuracy"]) for r in table(folder / "member-accuracy.csv")}
     assert accuracies["dense"] == pytest.approx(metrics["dense"]["metrics"]["cls/Acc"])
