@@ -31,8 +31,8 @@ from benchmarks.markdown import markdown_table
 from benchmarks.resnet50 import ResNet50
 from subnet_search.backbones import Card
 from subnet_search.backbones.resnet import resnet20
-from subnet_search.bench import FORMS, BenchConfig, bench
-from subnet_search.bench.forms import BASELINES, FormName
+from subnet_search.bench import FORMS, BenchConfig, BenchResult, bench
+from subnet_search.bench.forms import BASELINES, FormName, runtime_of
 from subnet_search.bench.torch_forms import Dtype
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.groups import GroupGraph, find_groups
@@ -137,22 +137,29 @@ def ensemble_of(name: str, kind: Masks, members: int, image: int) -> tuple[Subne
 
 def measure(name: str, kind: Masks, threads: int, grid: Grid, progress: Progress) -> None:
     """Measures what has no rows yet, and appends the rows of each batch and precision as soon as they are measured."""
-    cells = [
-        (batch, dtype)
-        for dtype, batch in product(grid.precision, grid.batch)
-        if grid.again or not _done(name, kind, threads, batch, dtype, grid)
-    ]
-    if not cells:
+    missing = {
+        dtype: [b for b in grid.batch if grid.again or not _done(name, kind, threads, b, dtype, grid)]
+        for dtype in grid.precision
+    }
+    if not any(missing.values()):
         return
+    progress.console.print(f"{name}, {kind}, {threads} threads")
     ensemble, model = ensemble_of(name, kind, grid.members, grid.image)
-    for batch, dtype in cells:
-        progress.console.print(f"{name}, {kind}, {threads} threads, batch {batch}, {dtype}")
-        config = BenchConfig((batch,), (dtype,), threads, grid.device, grid.forms, grid.seconds)
-        result = bench(ensemble, model, config, progress)
-        for row in [*result.rows, *_packed(result.rows)]:
-            rows.append("latency", {**row, "masks": kind, "image": ensemble.card.input_shape[-1]})
-        for line in result.missing:
-            progress.console.print(f"{line['form']}: {line['reason']}")
+    for dtype, batch in missing.items():
+        if batch:
+            written = 0
+
+            def keep(result: BenchResult) -> None:
+                nonlocal written
+                new = result.rows[written:]
+                written = len(result.rows)
+                for row in [*new, *_packed(new)]:
+                    rows.append("latency", {**row, "masks": kind, "image": ensemble.card.input_shape[-1]})
+
+            config = BenchConfig(tuple(batch), (dtype,), threads, grid.device, grid.forms, grid.seconds)
+            result = bench(ensemble, model, config, progress, keep)
+            for line in result.missing:
+                progress.console.print(f"{line['form']}, batch {line['batch']}, {dtype}: {line['reason']}")
 
 
 def _packed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -236,8 +243,8 @@ def _ratio(row: Mapping[str, Any] | None) -> str:
 def _done(name: str, kind: Masks, threads: int, batch: int, dtype: Dtype, grid: Grid) -> bool:
     """Whether the cell was measured on this kind of device: the dense networks have rows where a form may have none."""
     here = device_name(torch.device(grid.device)).partition(",")[0]
-    alone = {form for form in grid.forms if form in (BASELINES["pytorch"], BASELINES["inductor"])}
-    wanted = alone or set(grid.forms)
+    possible = {form for form in grid.forms if dtype == "fp32" or runtime_of(form) in ("pytorch", "inductor")}
+    alone = possible & {BASELINES["pytorch"], BASELINES["inductor"]}
     found = {
         row["form"]
         for row in rows.read("latency")
@@ -245,7 +252,7 @@ def _done(name: str, kind: Masks, threads: int, batch: int, dtype: Dtype, grid: 
         == (name, kind, threads, batch, dtype)
         and row["device"].partition(",")[0] == here
     }
-    return wanted <= found
+    return (alone or possible) <= found
 
 
 def main(grid: Grid) -> None:

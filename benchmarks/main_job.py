@@ -67,8 +67,8 @@ class Grid:
             of the method `METHOD+MODE`.
         head: Whether the members share the classifier (`ensemble.head`); with one for each the rows are those of the
             method `METHOD+head`.
-        again: Runs cells that have rows, too: one whose run folder is still there is only measured again. Of several
-            rows of a cell the last counts.
+        again: Measures cells again whose rows lack figures that there are today; those whose run folder is gone are
+            trained again for it. Of several rows of a cell the last counts.
     """
 
     backbone: str = "resnet20"
@@ -122,7 +122,7 @@ def main(grid: Grid) -> None:
         for budget in grid.budgets:
             for method in grid.methods:
                 key = _key(grid, method)
-                if _done(grid, key, budget, seed) and not grid.again:
+                if _done(grid, key, budget, seed):
                     continue
                 console.print(f"{grid.backbone} {key} budget {budget} seed {seed}")
                 with Progress(console=console) as progress:
@@ -136,7 +136,7 @@ def main(grid: Grid) -> None:
                         settings(grid, method, budget, seed), until="evaluate", report=False, progress=progress
                     )
                 found = json.loads(json.dumps(dict(result.metrics)))
-                if grid.again or not _done(grid, "dense", None, seed):
+                if not _done(grid, "dense", None, seed):
                     rows.append("main_job", _public(found["dense"], grid, "dense", seed))
                 rows.append("main_job", _public(found["ensemble"], grid, key, seed))
 
@@ -189,7 +189,14 @@ def _done(grid: Grid, method: str, budget: float | None, seed: int) -> bool:
     wanted: Cell = (grid.backbone, method, budget, seed)
     if method != "dense":
         wanted += (grid.epochs, 1 if method == TUNED else grid.members)
-    return any(_cell(row)[: len(wanted)] == wanted for row in rows.read("main_job"))
+    return any(
+        _cell(row)[: len(wanted)] == wanted and (not grid.again or set(_ood_keys()) <= set(row["metrics"]))
+        for row in rows.read("main_job")
+    )
+
+
+def _ood_keys() -> list[str]:
+    return [ood_key(name, "AUROC", criterion) for name in OOD for criterion in CRITERIA]
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:

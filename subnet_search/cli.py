@@ -229,7 +229,7 @@ def _predict(
     limits = known_limits(read_manifest(ensemble).metrics, refuse)
     dataset = open_images(images, network.card, resize)
     with _progress() as progress:
-        count = write_predictions(network, dataset, out, batch_size, limits, progress)
+        count = write_predictions(network, dataset, out, batch_size, progress, limits)
     console.print(f"{count} predictions in {escape(str(out))}")
 
 

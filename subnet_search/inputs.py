@@ -63,7 +63,7 @@ class Splits:
 
     @property
     def held_out(self) -> Data | None:
-        """The validation images where no figure is computed on them: what a temperature may be fitted to."""
+        """The validation images where no figure is computed on them: what temperature and limits may be fitted to."""
         return None if self.test is None else self.validation
 
 

@@ -159,6 +159,8 @@ def run(
 
         inputs |= evaluation_digests(splits)
         metrics = folder.metrics(chosen, inputs) if until == "export" and "images" not in passed else None
+        if metrics is not None and splits.held_out is not None and not known_limits(metrics["ensemble"]["metrics"]):
+            metrics = None  # of a version that found no limits
         if metrics is None:
             folder.report.unlink(missing_ok=True)  # of other figures
             answers: dict[str, Answers] = {}
@@ -251,5 +253,5 @@ def export(
         log.info("exported to %s", folder.ensemble)
     if config.export.formats:
         refuse = known_limits(metrics["ensemble"]["metrics"])
-        write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, refuse, progress)
+        write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, progress, refuse)
         log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)

@@ -27,8 +27,8 @@ def write_predictions(
     dataset: Dataset[tuple[torch.Tensor, int]],
     path: Path,
     batch_size: int = 256,
-    refuse: Mapping[str, float] | None = None,
     progress: Progress | None = None,
+    refuse: Mapping[str, float] | None = None,
 ) -> int:
     """Classifies images and writes one record for each, in their order.
 
@@ -37,8 +37,8 @@ def write_predictions(
         dataset: Raw images.
         path: Target; `.csv` or `.json` decides the form. A file there is replaced.
         batch_size: Images of one forward pass.
-        refuse: Score → limit (`evaluate.limits`); images that are beyond one of them are `refused`, 1 or 0.
         progress: Bar to report to.
+        refuse: Score → limit (`evaluate.limits`); images that are beyond one of them are `refused`, 1 or 0.
 
     Returns:
         Number of images.

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,26 @@ def test_what_was_measured_before_it_was_stopped_is_kept_and_not_measured_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(latency.rows, "RESULTS", tmp_path)
-    measured: list[tuple[int, str]] = []
+    asked: list[tuple[tuple[int, ...], str]] = []
 
-    def stopped_at_bf16(*arguments: Any, **options: Any) -> BenchResult:
-        config = arguments[2]
-        measured.append((config.batch[0], config.precision[0]))
-        if config.precision == ("bf16",) and len(measured) < 4:
+    def stopped(*arguments: Any) -> BenchResult:
+        *first, config, progress, keep = arguments
+        asked.append((config.batch, *config.precision))
+        if asked[-1] == ((1, 2), "bf16"):
+            bench(*first, replace(config, batch=(1,)), progress, keep)
             raise KeyboardInterrupt
-        return bench(*arguments, **options)
+        return bench(*arguments)
 
-    monkeypatch.setattr(latency, "bench", stopped_at_bf16)
-    grid = latency.Grid(
-        ("resnet20",), ("half",), (1, 2), (1,), ("fp32", "bf16"), seconds=0.0, forms=("dense", "sliced")
-    )
+    monkeypatch.setattr(latency, "bench", stopped)
+    forms = ("dense", "sliced")
+    grid = latency.Grid(("resnet20",), ("half",), (1, 2), (1,), ("fp32", "bf16"), seconds=0.0, forms=forms)
     with pytest.raises(KeyboardInterrupt):
         latency.main(grid)
-    assert measured == [(1, "fp32"), (2, "fp32"), (1, "bf16")]
     latency.main(grid)
-    assert measured[3:] == [(1, "bf16"), (2, "bf16")]
+    latency.main(replace(grid, precision=("bf16",), forms=("sliced", "onnx")))  # of which bf16 has the first alone
+    assert asked == [((1, 2), "fp32"), ((1, 2), "bf16"), ((2,), "bf16")]
     found = [(row["batch"], row["dtype"], row["form"]) for row in latency.rows.read("latency")]
-    assert found == [(b, d, f) for d in ("fp32", "bf16") for b in (1, 2) for f in ("dense", "sliced", "packed")]
+    assert found == [(b, d, f) for d in ("fp32", "bf16") for b in (1, 2) for f in (*forms, "packed")]
 
 
 def test_the_table_tells_ratios_in_the_same_runtime_and_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from subnet_search.backbones import Backbone, Card, load_backbone
 from subnet_search.data import load_data
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
-from subnet_search.evaluate import EvaluateConfig
-from subnet_search.evaluate.keys import CRITERIA, FIGURES, FIXED_KEYS, LIMITS, limit_key
+from subnet_search.evaluate import EvaluateConfig, known_limits
+from subnet_search.evaluate.keys import CRITERIA, FIGURES, FIXED_KEYS, SCORES, limit_key
 from subnet_search.export import load_ensemble, read_manifest
 from subnet_search.finetune import FinetuneConfig, checkpoint
 from subnet_search.inputs import Splits
@@ -78,7 +78,7 @@ def test_both_networks_get_every_figure(finished) -> None:
     assert stored == finished.metrics
     ood = {f"ood/photos/{f}/{c}" for f in FIGURES for c in CRITERIA}
     for row in stored.values():
-        assert set(row["metrics"]) == {*FIXED_KEYS, *ood, *map(limit_key, LIMITS)}
+        assert set(row["metrics"]) == {*FIXED_KEYS, *ood, *map(limit_key, SCORES)}
         assert row["metrics"]["cls/Acc"] > 0.9
     assert [row["method"] for row in stored.values()] == ["dense", "search+flow"]
     assert (stored["ensemble"]["members"], stored["ensemble"]["samples_seen"]) == (3, 8 * 3 * (128 // 3))
@@ -124,6 +124,18 @@ def test_other_test_images_under_the_same_name_are_evaluated_anew(tmp_path, monk
     assert figures(again)["dense"]["cls/NLL"] > figures(first)["dense"]["cls/NLL"]
     assert read_manifest(config.out / "ensemble").metrics == figures(again)["ensemble"]
     load_ensemble(config.out / "ensemble")
+
+
+def test_figures_of_a_version_that_found_no_limits_are_computed_anew(tmp_path) -> None:
+    config = tiny(tmp_path / "run", images=DataConfig(ood=()))
+    first = run(config)
+    older = {
+        name: {**row, "metrics": {key: value for key, value in row["metrics"].items() if "refuse/" not in key}}
+        for name, row in first.metrics.items()
+    }
+    first.folder.metrics_file.write_text(json.dumps(older))
+    assert figures(run(config)) == figures(first)
+    assert known_limits(read_manifest(config.out / "ensemble").metrics).keys() == set(SCORES)
 
 
 def test_other_training_images_under_the_same_name_are_refused(tmp_path) -> None:

@@ -50,7 +50,7 @@ def test_images_beyond_one_of_the_limits_are_refused(tmp_path, ensemble, images)
         "max_probability": float(answer.max_probability.median()),
         "energy": float(answer.energy.sort().values[-2]),
     }
-    write_predictions(ensemble, images, tmp_path / "p.json", 4, limits)
+    write_predictions(ensemble, images, tmp_path / "p.json", 4, refuse=limits)
     found = [record["refused"] for record in json.loads((tmp_path / "p.json").read_text())]
     beyond = (answer.max_probability < limits["max_probability"]) | (answer.energy > limits["energy"])
     assert found == beyond.int().tolist()

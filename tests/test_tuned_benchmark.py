@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import subnet_search.pipeline as pipeline
 from benchmarks import lab, main_job, rows
 from benchmarks.tuned import tuned_row
 from subnet_search.backbones import load_backbone
@@ -20,8 +21,9 @@ def few(monkeypatch) -> None:
     draw = torch.Generator().manual_seed(0)
     images = ArrayDataset(torch.rand(40, 3, 32, 32, generator=draw), torch.arange(40) % 10, "few")
     backbone = load_backbone("resnet20", "random")
-    monkeypatch.setattr(main_job, "open_splits", lambda *_: Splits(images, images))
-    monkeypatch.setattr(main_job, "open_backbone", lambda _: backbone)
+    for module in (main_job, pipeline):
+        monkeypatch.setattr(module, "open_splits", lambda *_: Splits(images, images))
+        monkeypatch.setattr(module, "open_backbone", lambda _: backbone)
     monkeypatch.setattr(main_job.cifar, "npz", lambda name: f"npz:{name}.npz")
     monkeypatch.setattr(main_job.cifar, "folder", lambda: main_job.RUNS)
     monkeypatch.setattr(main_job.cifar, "weights", lambda _: "random")
@@ -57,15 +59,29 @@ def test_the_main_job_has_it_beside_the_ensembles_and_once(monkeypatch, tmp_path
 
 
 @pytest.mark.usefixtures("few")
-def test_a_cell_that_is_measured_again_has_a_second_row_which_counts(monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("method", ["tuned", "random"])
+def test_a_cell_whose_row_lacks_figures_of_today_can_be_measured_again(monkeypatch, tmp_path, method) -> None:
     monkeypatch.setattr(rows, "RESULTS", tmp_path)
     monkeypatch.setattr(main_job, "RUNS", tmp_path / "runs")
-    grid = main_job.Grid(methods=("tuned",), budgets=(1.0,), seeds=(3, 4), epochs=1, mode="repeat")
+    monkeypatch.setattr(main_job, "OOD", ())  # for which there are no images here
+    monkeypatch.setattr(main_job, "_ood_keys", lambda: ["ood/far/AUROC/energy"])
+    grid = main_job.Grid(methods=(method,), budgets=(1.0,), seeds=(3,), epochs=1, mode="repeat", trunk=0.7)
     main_job.main(grid)
-    main_job.main(replace(grid, seeds=(3,), again=True))
-    first, other, second = rows.read("main_job")
-    assert main_job.measured() == [second, other]
-    assert second["metrics"]["cls/NLL"] == first["metrics"]["cls/NLL"]  # it was not trained again
+    first = rows.read("main_job")
+    assert main_job.measured() == first
+
+    def trained(*_) -> None:
+        raise AssertionError("it is there already")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", trained)
+    main_job.main(replace(grid, again=True))
+    both = rows.read("main_job")
+    assert main_job.measured() == both[len(first) :]
+    assert [row["method"] for row in both] == 2 * [row["method"] for row in first]
+    assert both[-1]["metrics"]["cls/NLL"] == first[-1]["metrics"]["cls/NLL"]
+    monkeypatch.setattr(main_job, "_ood_keys", list)
+    main_job.main(replace(grid, again=True))  # nothing is missing
+    assert rows.read("main_job") == both
 
 
 def test_the_criterion_of_ood_is_the_best_on_the_set_for_choosing(monkeypatch) -> None:

@@ -5,7 +5,7 @@ from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.recalibrate import recalibrate
 from subnet_search.ensemble.subnet_ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.ensemble.thin import ThinEnsemble, thinned
-from subnet_search.ensemble.uncertainty import Uncertainty, decompose, free_energy
+from subnet_search.ensemble.uncertainty import Uncertainty, decompose, free_energy, uncertainty_of
 
 __all__ = [
     "EnsembleConfig",
@@ -20,4 +20,5 @@ __all__ = [
     "free_energy",
     "recalibrate",
     "thinned",
+    "uncertainty_of",
 ]

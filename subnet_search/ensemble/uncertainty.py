@@ -38,9 +38,19 @@ class Uncertainty:
 
 
 def uncertainty_of(logits: Tensor) -> Uncertainty:
-    """Returns the uncertainty of what members say in logits `[member, batch, class]`, or a network in `[batch, class]`."""
+    """Decomposes what members say, and adds the energy.
+
+    Args:
+        logits: `[member, batch, class]`, or `[batch, class]` of a single network; floating point.
+
+    Returns:
+        All parts, in float64 (float32 on a device that has no float64).
+
+    Raises:
+        SubnetSearchError: as `decompose`.
+    """
     members = (logits if logits.ndim == 3 else logits[None]).float()
-    return replace(decompose(members.softmax(dim=-1)), energy=free_energy(members.to(_precise(members))))
+    return replace(decompose(members.softmax(dim=-1)), energy=free_energy(members))
 
 
 def free_energy(member_logits: Tensor) -> Tensor:
@@ -52,9 +62,9 @@ def free_energy(member_logits: Tensor) -> Tensor:
         member_logits: `[member, batch, class]`, floating point.
 
     Returns:
-        `[batch]`; higher = less like the training images.
+        `[batch]`, in float64 (float32 on a device that has no float64); higher = less like the training images.
     """
-    return -member_logits.logsumexp(dim=-1).mean(dim=0)
+    return -member_logits.to(_precise(member_logits)).logsumexp(dim=-1).mean(dim=0)
 
 
 def decompose(member_probabilities: Tensor) -> Uncertainty:
@@ -87,7 +97,7 @@ def decompose(member_probabilities: Tensor) -> Uncertainty:
     aleatoric = entropy(members).mean(dim=0)
     gap = total - aleatoric
     # What is left when equal members are subtracted is rounding; as a ranking score it would be noise.
-    epistemic = torch.where(gap > 64 * torch.finfo(precise).eps, gap, torch.zeros_like(gap))
+    epistemic = torch.where(gap <= 64 * torch.finfo(precise).eps, torch.zeros_like(gap), gap)  # NaN stays NaN
     votes = torch.nn.functional.one_hot(members.argmax(dim=2), shape[2]).sum(dim=0)
     return Uncertainty(
         probabilities=mean,

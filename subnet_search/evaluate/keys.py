@@ -36,7 +36,7 @@ CRITERIA = ("msp", "entropy", "mi", "energy")
 """The scores by which OOD samples are told from test samples, see `ood`."""
 
 Score = Literal["max_probability", "total", "epistemic", "energy"]
-LIMITS: tuple[Score, ...] = get_args(Score)
+SCORES: tuple[Score, ...] = get_args(Score)
 """The scores that images can be refused by, see `refusal`."""
 
 FIGURES = ("AUROC", "AUPR", "FPR95")
@@ -46,7 +46,7 @@ OOD_AUROC = "ood/*/AUROC/entropy"
 """A pattern: the AUROC by entropy on every OOD set."""
 
 _OOD = re.compile(rf"ood/[^/]+/({'|'.join(FIGURES)})/({'|'.join(CRITERIA)})")
-_LIMIT = re.compile(rf"refuse/({'|'.join(LIMITS)})")
+_LIMIT = re.compile(rf"refuse/({'|'.join(SCORES)})")
 _SHIFT = re.compile(r"shift/[^/]+/\d+/(Acc|NLL|ECE)")
 
 

@@ -25,7 +25,7 @@ class Outputs:
     Attributes:
         member_probabilities: float32 `[member, sample, class]`; rows sum to 1.
         labels: int64 `[sample]`; what the dataset says, so −1 where it is unlabelled.
-        energy: Free energy of the logits, float32 `[sample]`; None where only probabilities are known.
+        energy: Free energy of the logits, `[sample]`, as `free_energy` returns it; None where only probabilities are known.
 
     Raises:
         SubnetSearchError: where the shapes are others.

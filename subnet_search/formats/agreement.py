@@ -19,7 +19,7 @@ from subnet_search.evaluate.outputs import device_of
 from subnet_search.formats.deployable import OUTPUTS, Deployable
 
 TOLERANCE = 1e-4
-"""Largest difference of any output (probabilities, entropies in nats, energy) from PyTorch's, in fp32; as a share of an output that is above 1."""
+"""Largest absolute difference of any output (probabilities, and entropies in nats) from PyTorch's, in fp32; of an energy, as a share of it where it is above 1 in size."""
 BATCHES = (1, 2, 7, 64)
 """Batch sizes with which a file that takes any is checked."""
 
@@ -31,7 +31,7 @@ class Written:
     Attributes:
         path: Where it is.
         bytes: Its size, with that of the weights where they are in a file beside it.
-        difference: Largest difference of any output from what PyTorch says, as a share of it where it is above 1.
+        difference: Largest absolute difference of any output from what PyTorch says; of an energy as a share of it.
         batches: Batch sizes that were compared.
     """
 
@@ -60,7 +60,7 @@ def check_answers(
         path: Where the file is to go, for the message.
         batches: Batch sizes to compare at.
         images: Raw images to compare on, `[n, *input_shape]`, uint8 or floating point in [0, 1]; None takes random ones.
-        tolerance: Largest difference that is let pass, as a share of an output that is above 1.
+        tolerance: Largest absolute difference that is let pass; of an energy, as a share of it where it is above 1 in size.
 
     Returns:
         The largest difference of any output.
@@ -93,7 +93,8 @@ def check_answers(
                     f"{path}: output {name!r} has shape {tuple(answer.shape)} for {batch} images, expected {tuple(wanted.shape)}; nothing was written"
                 )
             # the energy is as large as the logits, and float32 has seven digits
-            difference = float(((answer.to(wanted) - wanted).abs() / wanted.abs().clamp(min=1.0)).max())
+            size = wanted.abs().clamp(min=1.0) if name == "energy" else torch.ones_like(wanted)
+            difference = float(((answer.to(wanted) - wanted).abs() / size).max())
             if not difference <= tolerance:  # NaN too
                 raise SubnetSearchError(
                     f"{path}: output {name!r} differs from PyTorch's by {difference:.2g} with {batch} images, expected at most {tolerance:g}; "

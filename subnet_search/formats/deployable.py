@@ -108,7 +108,7 @@ def decompose_float32(logits: Tensor) -> tuple[Tensor, ...]:
     aleatoric = -_p_log_p(members).sum(dim=-1).mean(dim=0)
     ratio = members / mean.clamp(min=torch.finfo(torch.float32).tiny)
     epistemic = (mean * _divergence(ratio)).sum(dim=-1).mean(dim=0)
-    epistemic = torch.where(epistemic > _NOISE, epistemic, torch.zeros_like(epistemic))
+    epistemic = torch.where(epistemic <= _NOISE, torch.zeros_like(epistemic), epistemic)  # NaN stays NaN
     largest = logits.amax(dim=-1)
     energy = -(largest + (logits - largest[..., None]).exp().sum(dim=-1).log()).mean(dim=0)
     return mean, members, aleatoric + epistemic, aleatoric, epistemic, mean.amax(dim=-1), energy

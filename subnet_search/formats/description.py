@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from subnet_search.ensemble import Predictor
+from subnet_search.evaluate.refusal import LEAST
 from subnet_search.formats.deployable import INPUT, OUTPUTS, Deployable
 from subnet_search.provenance import library_versions
 
@@ -55,7 +56,8 @@ def describe(
     }
     masks = network.identity().get("masks") if isinstance(network, Predictor) else None
     if refuse:
-        found["refuse"] = _json(dict(refuse))
+        sides = {name: {"below" if name in LEAST else "above": limit} for name, limit in refuse.items()}
+        found["refuse"] = _json(sides)
     return found | ({"masks_sha256": str(masks)} if masks else {})
 
 

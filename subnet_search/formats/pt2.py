@@ -44,7 +44,7 @@ def export_pt2(
         input_kind: What the file takes in: `uint8` (0..255), `float` (in [0, 1]) or `normalised`.
         refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), to be written into the file.
         images: Raw images to check the file with; None takes random ones.
-        tolerance: Largest absolute difference from PyTorch that is let pass.
+        tolerance: Largest difference from PyTorch that is let pass, as in `check_answers`.
 
     Returns:
         What was written, and how much it differs.

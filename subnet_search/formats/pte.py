@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from subnet_search.backbones import Card
 from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate import limits, predict_dataset
 from subnet_search.files import write_bytes
 from subnet_search.formats.agreement import TOLERANCE, Written, check_answers
 from subnet_search.formats.deployable import Deployable, InputKind
@@ -66,11 +67,12 @@ def export_pte(
         path: Target, replaced in one step.
         batch: Images a call.
         input_kind: What the file takes in: `uint8` (0..255), `float` (in [0, 1]) or `normalised`.
-        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), to be written into the file.
+        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), to be written into the file. A
+            quantised file has its own limits of these, found on the labelled set, and none without it.
         calibration: Images for the quantisation to eight-bit integers; None writes float32.
         labelled: Labelled set on which the cost of the quantisation is measured; None measures none.
         images: Raw images to check the file with; None takes random ones.
-        tolerance: Largest absolute difference from PyTorch that is let pass: for a quantised file from its simulation.
+        tolerance: Largest difference from PyTorch that is let pass, as in `check_answers`: for a quantised file from its simulation.
             None takes `TOLERANCE` or `TOLERANCE_INT8`.
 
     Returns:
@@ -91,6 +93,7 @@ def export_pte(
     if calibration is not None:
         exported = quantise(exported, calibration)
         meant = exported.network
+        refuse = _limits(meant, card, labelled, refuse)
     content, delegates, outside = _lower(trace(exported, batch), describe(network, exported, batch, refuse))
     run = _runner(runtime, content)
     allowed = tolerance if tolerance is not None else TOLERANCE if calibration is None else TOLERANCE_INT8
@@ -98,6 +101,16 @@ def export_pte(
     cost = None if labelled is None else measure_cost(network, exported, run, labelled, batch)
     write_bytes(path, content)
     return WrittenPte(path, len(content), difference, (batch,), delegates, outside, cost)
+
+
+def _limits(
+    network: nn.Module, card: Card, images: Dataset[Any] | None, refuse: Mapping[str, float] | None
+) -> dict[str, float]:
+    """The limits of a quantised network for the same scores: its own, as rounding moves them; none without images."""
+    if images is None or not refuse:
+        return {}
+    found = limits(predict_dataset(network, images, card, stage="labelled set"))
+    return {name: limit for name in refuse if (limit := found[name]) is not None}
 
 
 def _lower(program: ExportedProgram, description: Mapping[str, str]) -> tuple[bytes, int, dict[str, int]]:

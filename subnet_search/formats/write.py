@@ -36,6 +36,8 @@ from subnet_search.packed import PackConfig, PackedEnsemble, pack
 
 Format = Literal["packed", "onnx", "pt2", "pte", "masksembles", "member"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+DESCRIBED = ("onnx", "pt2", "pte")
+"""Forms that tell what their outputs are."""
 REPORT = "report.json"
 """What is there in which form, and what was measured, in the folder of the files."""
 
@@ -77,8 +79,8 @@ def write_formats(
     config: FormatsConfig,
     images: Dataset[Any],
     labelled: Dataset[Any] | None = None,
-    refuse: Mapping[str, float] | None = None,
     progress: Progress | None = None,
+    refuse: Mapping[str, float] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Writes the files one after the other, each whole or not at all, after it was checked against the ensemble.
 
@@ -91,8 +93,8 @@ def write_formats(
         config: Which files.
         images: Raw training images: the files are checked on some of them, and eight-bit integers calibrated.
         labelled: Labelled images on which the cost of eight-bit integers is measured.
-        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), for the descriptions in the files.
         progress: Bar to report to.
+        refuse: Output → limit beyond which an image is to be refused (`evaluate.limits`), for the descriptions in the files.
 
     Returns:
         Format → plain JSON values: the names of the files, their bytes, and what was measured; of all formats in the
@@ -131,13 +133,14 @@ def write_formats(
         "member": lambda: _members(ensemble, folder),
     }
     report = _read_report(folder)
+    source = {**asdict(config), "formats": None, "ensemble": _digest(ensemble)}
     told = {"outputs": list(OUTPUTS), "refuse": dict(refuse or {})}
-    made_of = {**asdict(config), "formats": None, "ensemble": _digest(ensemble), **told}
     task = progress.add_task("exporting", total=len(config.formats)) if progress else None
     for name in config.formats:
         if progress and task is not None:
             progress.update(task, description=f"exporting {name}")
         done = report.get(name, {})
+        made_of = {**source, **told} if name in DESCRIBED else source
         if done.get("made_of") != made_of or not all((folder / file).exists() for file in done["files"]):
             report[name] = {**writers[name](), "made_of": made_of}
             write_json(folder / REPORT, report)

@@ -86,14 +86,14 @@ def test_the_file_tells_what_it_is(tmp_path, padded, packed) -> None:
     import onnxruntime
 
     network = packed(padded, "sliced")
-    written = export_onnx(network, padded.card, tmp_path / "net.onnx", refuse={"total": 1.25, "energy": -3.5})
+    written = export_onnx(network, padded.card, tmp_path / "net.onnx", refuse={"max_probability": 0.25, "energy": -3.5})
     session = onnxruntime.InferenceSession(written.path)
     found = session.get_modelmeta().custom_metadata_map
     assert json.loads(found["classes"]) == ["cat", "dog", "ship", "Übung"]
     assert json.loads(found["normalisation"]) == {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
     assert json.loads(found["versions"])["torch"] == torch.__version__
     assert json.loads(found["outputs"]) == dict(OUTPUTS)
-    assert json.loads(found["refuse"]) == {"total": 1.25, "energy": -3.5}
+    assert json.loads(found["refuse"]) == {"max_probability": {"below": 0.25}, "energy": {"above": -3.5}}
     assert (found["members"], found["masks_sha256"]) == ("3", padded.masks.digest())
     (given,) = session.get_inputs()
     assert (given.name, given.shape, given.type) == ("images", ["batch", 3, 16, 16], "tensor(uint8)")

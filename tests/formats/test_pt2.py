@@ -48,7 +48,7 @@ def test_the_masked_network_and_what_it_tells_about_itself(tmp_path, digits) -> 
     assert json.loads(found["input"])["dtype"] == "float32"
     assert found["masks_sha256"] == digits.masks.digest()
     assert found["members"] == "3"
-    assert json.loads(found["refuse"]) == {"total": 0.5}
+    assert json.loads(found["refuse"]) == {"total": {"above": 0.5}}
 
 
 def test_a_member_with_resized_calls_in_its_code(tmp_path, padded) -> None:

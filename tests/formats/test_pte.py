@@ -69,7 +69,7 @@ def test_a_member_with_padded_shortcuts_and_what_the_file_tells(tmp_path, padded
     assert json.loads(classes) == ["cat", "dog", "ship", "Übung"]
     assert json.loads(given)["shape"] == [3, 3, 16, 16]
     (refuse,) = program.load_method("refuse").execute([])
-    assert json.loads(refuse) == {"energy": -1.5}
+    assert json.loads(refuse) == {"energy": {"above": -1.5}}
     assert "masks_sha256" not in program.method_names
 
 

@@ -6,6 +6,7 @@ import torch
 from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
 from subnet_search.formats import FormatsConfig, load_masks, load_packed, onnx, write, write_formats
+from subnet_search.formats.pt2 import METADATA
 from subnet_search.formats.pte import WrittenPte
 
 
@@ -45,10 +46,20 @@ def test_what_is_there_is_not_made_again_and_stays_in_the_report(digits, padded,
     (tmp_path / "member-1.safetensors").unlink()
     write_formats(digits, tmp_path, FormatsConfig(("member",)), images_of(digits))
     assert dated().keys() == before.keys() | set(both["masksembles"]["files"])
-    told = write_formats(digits, tmp_path, FormatsConfig(("member",)), images_of(digits), refuse={"total": 1.0})
-    assert told["member"]["made_of"] != both["member"]["made_of"]  # what the files say of themselves is another thing
     other = write_formats(padded, tmp_path, FormatsConfig(("member",)), images_of(padded))
     assert other["member"]["made_of"] != both["member"]["made_of"]
+
+
+def test_new_limits_are_written_into_files_that_tell_them_and_into_no_others(digits, tmp_path) -> None:
+    asked = FormatsConfig(("member", "pt2"))
+    found = [write_formats(digits, tmp_path, asked, images_of(digits), refuse={"total": t}) for t in (1.0, 1.0, 2.0)]
+    made_of = [{name: entry["made_of"] for name, entry in report.items()} for report in found]
+    assert made_of[0] == made_of[1]
+    assert made_of[1]["member"] == made_of[2]["member"]
+    assert made_of[1]["pt2"] != made_of[2]["pt2"]
+    extra = {METADATA: ""}
+    torch.export.load(tmp_path / "ensemble.pt2", extra_files=extra)
+    assert json.loads(json.loads(extra[METADATA])["refuse"]) == {"total": {"above": 2.0}}
 
 
 def test_an_onnx_file_that_cannot_be_written_is_told_by_its_name(digits, tmp_path, needs, monkeypatch) -> None:
