@@ -1,5 +1,7 @@
 """Eight-bit integers, and that their cost is measured on the file itself."""
 
+import json
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from subnet_search.data.array_dataset import ArrayDataset
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.calibration import expected_calibration_error
-from subnet_search.formats.deployable import Deployable
+from subnet_search.formats.deployable import OUTPUTS, Deployable
 from subnet_search.formats.optional import quiet
 from subnet_search.formats.pte import export_pte
 from subnet_search.formats.quantise import measure_cost, quantise
@@ -22,8 +24,9 @@ def test_the_cost_is_that_of_the_file(tmp_path, digits, packed, digits_data) -> 
     train, test = digits_data
     labelled = test.subset(range(61))  # the last batch is half full
     network = packed(digits, "grouped")
+    sets = {"calibration": train.subset(range(64)), "labelled": labelled}
     written = export_pte(
-        network, digits.card, tmp_path / "net.pte", batch=2, calibration=train.subset(range(64)), labelled=labelled
+        network, digits.card, tmp_path / "net.pte", batch=2, refuse={"total": 9.0, "energy": 9.0}, **sets
     )
     float_bytes = sum(tensor.nbytes for tensor in Deployable(network, digits.card).state_dict().values())
     assert written.bytes < float_bytes
@@ -37,12 +40,19 @@ def test_the_cost_is_that_of_the_file(tmp_path, digits, packed, digits_data) -> 
     with quiet():
         from executorch.runtime import Runtime
 
-        method = Runtime.get().load_program(written.path).load_method("forward")
-    after = torch.cat(
-        [method.execute([labelled.images[[k, min(k + 1, 60)]]])[0].clone() for k in range(0, 61, 2)]
-    ).double()[:61]
+        program = Runtime.get().load_program(written.path)
+        method = program.load_method("forward")
+        (told,) = program.load_method("refuse").execute([])
+    pairs = [labelled.images[[k, min(k + 1, 60)]] for k in range(0, 61, 2)]
+    answers = [[output.clone() for output in method.execute([pair])] for pair in pairs]
+    after = torch.cat([answer[0] for answer in answers]).double()[:61]
     assert cost.after.accuracy == pytest.approx(float((after.argmax(dim=1) == labelled.labels).float().mean()))
     assert cost.after.nll == pytest.approx(float(-after[torch.arange(61), labelled.labels].log().mean()), rel=1e-4)
+    limits = json.loads(told)  # its own, and not those of the network in float32
+    assert list(limits) == ["total", "energy"]
+    for name, limit in limits.items():
+        scores = torch.cat([answer[list(OUTPUTS).index(name)] for answer in answers])[:61]
+        assert 0.02 < float((scores > limit["above"]).float().mean()) < 0.09  # 5 % of the images that it was found on
     assert (before - after).abs().max() < 0.1
     assert abs(cost.after.nll - cost.before.nll) < 0.1
 
