@@ -7,7 +7,8 @@
 What is measured is what `subnet-search bench` measures: the median and the quartiles of the turns, and the ratio to the
 dense network in the same turns. `packed` is the faster of `sliced` and `grouped`. Weights are random, as they do not
 change the time. Run it on a machine that does nothing else. The rows of a batch size and precision go to
-`results/latency.jsonl` as soon as they are measured, and what has rows is not measured again. `--packing` measures time and peak memory of packing ResNet-50 with 8 members instead.
+`results/latency.jsonl` as soon as they are measured, and what has rows is not measured again. `--packing` measures time
+and peak memory of packing ResNet-50 with 8 members instead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Whether the network knows that an input comes from another domain.
 
 OOD is the positive class and a higher score means more OOD. `msp`: 1 − largest mean probability; `entropy`: of the mean
-probabilities; `mi`: mutual information; `energy`: free energy of the logits (Liu et al. 2020). AUPR is average precision; FPR95 is the share of in-distribution samples that
-score at least the highest threshold that flags 95 % of the OOD samples. Equal scores enter together.
+probabilities; `mi`: mutual information; `energy`: free energy of the logits (Liu et al. 2020). AUPR is average precision;
+FPR95 is the share of in-distribution samples that score at least the highest threshold that flags 95 % of the OOD
+samples. Equal scores enter together.
 """
 
 from __future__ import annotations

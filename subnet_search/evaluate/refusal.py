@@ -69,8 +69,9 @@ def known_limits(metrics: Mapping[str, float | None], scores: Sequence[str] | No
     if scores is None:
         return found
     if missing := [score for score in scores if score not in found]:
+        known = f"expected some of {', '.join(found)}" if found else "none are known"
         raise SubnetSearchError(
-            f"the network has no limit of {', '.join(missing)}, expected some of {', '.join(found) or 'none'}; evaluate its run again, with test images beside the validation images"
+            f"the network has no limit of {', '.join(missing)}, {known}; evaluate its run again, with test images beside the validation images"
         )
     return {score: found[score] for score in scores}
 

@@ -46,7 +46,7 @@ def test_limits_are_found_among_the_figures() -> None:
     assert known_limits(metrics, []) == {}
     with pytest.raises(SubnetSearchError, match="no limit of epistemic, expected some of total, energy; evaluate"):
         known_limits(metrics, ["total", "epistemic"])
-    with pytest.raises(SubnetSearchError, match="no limit of total, expected some of none"):
+    with pytest.raises(SubnetSearchError, match="no limit of total, none are known; evaluate"):
         known_limits({}, ["total"])
 
 
