@@ -2,6 +2,8 @@
 
     for seed in 0 1 2 3; do python -m benchmarks.train_resnet --seed $seed; done
     python -m benchmarks.deep_ensemble
+    python -m benchmarks.deep_ensemble --seeds 0 1    # what a cost of 2.0 is worth in independent networks
+    python -m benchmarks.deep_ensemble --seeds 2 3
 
 Its members are the networks of `benchmarks.train_resnet`, which differ in their seed alone: initial weights, order of the
 images and crops. It costs as many dense networks as it has members, in training and in use. The row goes to
@@ -53,9 +55,11 @@ def main(members: Members) -> None:
     if missing := [seed for seed, file in files.items() if not file.exists() or file.stem not in known]:
         commands = "; ".join(f"python -m benchmarks.train_resnet --backbone {name} --seed {seed}" for seed in missing)
         sys.exit(f"train the other members first: {commands}")
-    measured = [(row["backbone"], row["method"], row["members"]) for row in rows.read("main_job")]
-    if (members.backbone, METHOD, size) in measured:
-        sys.exit(f"there is a row already of {size} members of {members.backbone}")
+    measured = [(row["backbone"], row["method"], row["members"], row["seed"]) for row in rows.read("main_job")]
+    if (members.backbone, METHOD, size, members.seeds[0]) in measured:
+        sys.exit(
+            f"there is a row already of {size} members of {members.backbone} that begin with seed {members.seeds[0]}"
+        )
     first, *others = (known[file.stem] for file in files.values())
     alike = ("epochs", "learning_rate")
     if uneven := [row["network"] for row in others if any(row[key] != first[key] for key in alike)]:

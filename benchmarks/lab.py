@@ -31,14 +31,14 @@ import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
 from benchmarks.tuned import TUNED, tuned_row
+from benchmarks.twin import take_twin
 from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, open_backbone
-from subnet_search.pipeline import RunResult
-from subnet_search.search import CONTROLS, BudgetConfig, SearchConfig, shuffled
+from subnet_search.search import CONTROLS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 from subnet_search.tables import spread
 
@@ -180,7 +180,7 @@ def main(grid: Grid) -> None:
                         subnet_search.run, config, backbone=backbone, splits=splits, report=False, progress=progress
                     )
                     if idea.endswith("-shuffled"):
-                        _shuffle(job(until="search"), seed)
+                        take_twin(job(until="search"), seed)
                     result = job(until="evaluate")
                 if not _done(grid, "dense", config):
                     _append(grid, "dense", result.metrics["dense"])
@@ -192,13 +192,6 @@ def _append(grid: Grid, method: str, row: Mapping[str, Any]) -> None:
     plain = rows.without_paths(row, RUNS)
     settings = {**plain["settings"], "on": _on(grid)}
     rows.append("lab", {**plain, "backbone": grid.backbone, "method": method, "settings": settings})
-
-
-def _shuffle(result: RunResult, seed: int) -> None:
-    """Puts the shuffled twin of the masks in their place, before anything is trained."""
-    assert result.masks is not None
-    if not result.masks.algorithm.endswith("+shuffled"):
-        result.folder.save_masks(shuffled(result.masks, seed))
 
 
 def _on(grid: Grid) -> str:

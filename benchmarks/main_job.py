@@ -13,6 +13,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
 from benchmarks.tuned import TUNED, tuned_row
+from benchmarks.twin import take_twin
 from subnet_search.ensemble import EnsembleConfig
-from subnet_search.ensemble.subnet_ensemble import Sharing
+from subnet_search.ensemble.subnet_ensemble import Sharing, Weights
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.evaluate.keys import CRITERIA, ood_key
 from subnet_search.finetune import FinetuneConfig
@@ -38,6 +40,8 @@ from subnet_search.tables import spread
 OOD = ("cifar100", "svhn", "tinyimagenet")
 CHOOSING = "tinyimagenet"
 """The set on which the OOD criterion is chosen."""
+TWIN = "shuffled"
+"""The method whose masks are the shuffled twin of those of `search`."""
 RUNS = Path(__file__).parent / "runs"
 Cell = tuple[Any, ...]
 """Network, method, budget and seed, with epochs and members where they matter."""
@@ -49,8 +53,8 @@ class Grid:
 
     Attributes:
         backbone: `resnet20`, `resnet32` or `resnet56`; with `-45k`, those of `benchmarks.train_resnet`.
-        methods: Search algorithms; `search` is the default one, `tuned` the dense network, trained on
-            (the same for all budgets: name one).
+        methods: Search algorithms; `search` is the default one, `shuffled` the shuffled twin of its masks, `tuned` the
+            dense network, trained on (the same for all budgets: name one).
         budgets: MACs of the whole ensemble / MACs of the dense network.
         seeds: Seeds.
         epochs: Epochs of fine-tuning, 45,000 images each, `split` among the members.
@@ -61,12 +65,14 @@ class Grid:
             are those of the method `METHOD+trunk`, with the share in per cent.
         trunk_keep: Kept fraction of the channels inside the trunk's blocks (`budget.trunk_keep`); below 1 the rows are
             those of the method `METHOD+trunkSHARE+thinNUMBER`, in per cent.
-        overlap: Price of overlaps (`search.lambda_overlap`); where it is not 1, the rows of `search` are those of the method
-            `METHOD+overlapNUMBER`.
+        overlap: Price of overlaps (`search.lambda_overlap`); where it is not 1, the rows of `search` and its twin are those of
+            the method `METHOD+overlapNUMBER`.
         mode: How images are shown to the members (`finetune.mode`); with another one than `split` the rows are those
             of the method `METHOD+MODE`.
         head: Whether the members share the classifier (`ensemble.head`); with one for each the rows are those of the
             method `METHOD+head`.
+        weights: Whether the members share their weights (`ensemble.weights`); where they do not, the rows are those of
+            the method `METHOD+WEIGHTS`.
         again: Measures cells again whose rows lack figures that there are today; those whose run folder is gone are
             trained again for it. Of several rows of a cell the last counts.
     """
@@ -83,12 +89,13 @@ class Grid:
     overlap: float = 1.0
     mode: Mode = "split"
     head: Sharing = "shared"
+    weights: Weights = "shared"
     again: bool = False
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
     """Returns the settings of one cell; everything but masks, budget and seed is the same in all of them."""
-    algorithm = "flow" if method in ("search", TUNED) else method
+    algorithm = "flow" if method in ("search", TWIN, TUNED) else method
     search = SearchConfig(algorithm, lambda_overlap=grid.overlap)  # type: ignore[arg-type] # checked there
     return RunConfig(
         out=RUNS / f"{grid.backbone}-{_key(grid, method)}-{budget}-{grid.epochs}-{seed}",
@@ -103,7 +110,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
         ),
         budget=BudgetConfig(budget=budget, trunk_keep=grid.trunk_keep),
         search=search,
-        ensemble=EnsembleConfig(trunk=grid.trunk, head=grid.head),
+        ensemble=EnsembleConfig(trunk=grid.trunk, head=grid.head, weights=grid.weights),
         finetune=FinetuneConfig(
             epochs=grid.epochs,
             batch_size=256,
@@ -132,9 +139,12 @@ def main(grid: Grid) -> None:
                         splits = open_splits(config.images, backbone.card)
                         rows.append("main_job", _public(tuned_row(config, backbone, splits, progress), grid, key, seed))
                         continue
-                    result = subnet_search.run(
-                        settings(grid, method, budget, seed), until="evaluate", report=False, progress=progress
+                    job = partial(
+                        subnet_search.run, settings(grid, method, budget, seed), report=False, progress=progress
                     )
+                    if method == TWIN:
+                        take_twin(job(until="search"), seed)
+                    result = job(until="evaluate")
                 found = json.loads(json.dumps(dict(result.metrics)))
                 if not _done(grid, "dense", None, seed):
                     rows.append("main_job", _public(found["dense"], grid, "dense", seed))
@@ -173,10 +183,11 @@ def _key(grid: Grid, method: str) -> str:
         return method
     trunk = f"+trunk{100 * grid.trunk:.0f}" if grid.trunk else ""
     thin = f"+thin{100 * grid.trunk_keep:.0f}" if grid.trunk_keep < 1 else ""
-    overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method == "search" else ""
+    overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method in ("search", TWIN) else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
     head = "+head" if grid.head == "member" else ""
-    return f"{method}{trunk}{thin}{overlap}{mode}{head}{'+distill' if grid.distill else ''}"
+    weights = f"+{grid.weights}" if grid.weights != "shared" else ""
+    return f"{method}{trunk}{thin}{overlap}{mode}{head}{weights}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:

@@ -12,6 +12,8 @@ from subnet_search.data import ArrayDataset
 from subnet_search.evaluate import EvaluateConfig, check_row
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.inputs import Splits, network_digest
+from subnet_search.records import read_masks
+from subnet_search.search import shuffled
 from subnet_search.settings import RunConfig
 
 
@@ -113,3 +115,19 @@ def test_the_laboratory_knows_it_as_an_idea_without_changes() -> None:
     assert lab.changes("tuned") == {}
     with pytest.raises(lab.SubnetSearchError):
         lab.changes("tuned-trunk-36")
+
+
+@pytest.mark.usefixtures("few")
+def test_the_main_job_trains_the_shuffled_twin_of_a_search(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    monkeypatch.setattr(main_job, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(main_job, "OOD", ())
+    grid = main_job.Grid(methods=("search", "shuffled"), budgets=(1.0,), seeds=(3,), epochs=1, overlap=10)
+    main_job.main(grid)
+    _, searched, twin = rows.read("main_job")
+    assert (searched["method"], twin["method"]) == ("search+overlap10", "shuffled+overlap10")
+    found = {path.name.split("+")[0]: read_masks(path / "masks.safetensors") for path in main_job.RUNS.iterdir()}
+    original, permuted = found["resnet20-search"], found["resnet20-shuffled"]
+    assert permuted.notes["shuffled_from"] == original.digest()
+    assert permuted.digest() == shuffled(original, 3).digest()
+    assert twin["metrics"]["cplx/MACsRatio"] == searched["metrics"]["cplx/MACsRatio"]

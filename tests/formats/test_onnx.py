@@ -102,8 +102,9 @@ def test_the_file_tells_what_it_is(tmp_path, padded, packed) -> None:
     assert list(shapes) == list(OUTPUTS)
 
 
-def test_ten_lines_without_pytorch_classify_an_image(tmp_path, digits, packed, digits_data) -> None:
-    written = export_onnx(packed(digits, "grouped"), digits.card, tmp_path / "net.onnx")
+@pytest.mark.parametrize("refuse", [None, {"energy": 0.0}, {"total": 10.0}, {"total": 0.0}])
+def test_ten_lines_without_pytorch_classify_an_image(tmp_path, digits, packed, digits_data, refuse) -> None:
+    written = export_onnx(packed(digits, "grouped"), digits.card, tmp_path / "net.onnx", refuse=refuse)
     image = digits_data[1].images[0]
     np.save(tmp_path / "image.npy", image.numpy())
     (tmp_path / "classify.py").write_text(f"{NO_TORCH}\n{SCRIPT}")
@@ -111,7 +112,8 @@ def test_ten_lines_without_pytorch_classify_an_image(tmp_path, digits, packed, d
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     label, *pairs = result.stdout.split()
     expected = digits.predict(image[None])
-    assert label == digits.card.classes[int(expected.probabilities.argmax())]
+    known = refuse != {"total": 0.0}
+    assert label == (digits.card.classes[int(expected.probabilities.argmax())] if known else "refused")
     for name, value in zip(pairs[::2], pairs[1::2], strict=True):
         assert float(value) == pytest.approx(float(getattr(expected, name)), abs=2e-4)
 
