@@ -21,6 +21,7 @@ from subnet_search.packed.member import norm_ranks, slice_member
 from subnet_search.packed.merging import merge_groups
 from subnet_search.packed.packed_ensemble import Form, PackedEnsemble, PackingReport, Shape
 from subnet_search.packed.program import Program, operator
+from subnet_search.packed.shortcuts import shortcuts_as_convolutions
 from subnet_search.packed.sliced import join_members, shared_stem
 from subnet_search.packed.timing import interleaved_ms, medians
 from subnet_search.packed.trace_members import trace_members
@@ -138,7 +139,10 @@ def _programs(
         if "grouped" in shapes:
             found |= grouped
         if "merged" in shapes:
-            merged = {replace(form, shape="merged"): merge_groups(program) for form, program in grouped.items()}
+            merged = {
+                replace(form, shape="merged"): merge_groups(shortcuts_as_convolutions(program))
+                for form, program in grouped.items()
+            }
             found |= {form: program for form, program in merged.items() if program is not None}
             if None in merged.values():
                 unavailable["merged"] = "no group of a convolution is narrow"
