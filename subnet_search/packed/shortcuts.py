@@ -38,6 +38,7 @@ def shortcuts_as_convolutions(program: Program) -> Program:
             taken = changed.graph.call_function(
                 aten.conv2d.default, (source, changed.graph.get_attr(name), None, list(stride))
             )
+        taken.meta = dict(node.meta)
         node.replace_all_uses_with(taken)
     changed.graph.eliminate_dead_code()
     return Program(changed.graph, tensors)
@@ -45,7 +46,7 @@ def shortcuts_as_convolutions(program: Program) -> Program:
 
 def _strided(node: fx.Node) -> tuple[fx.Node, tuple[int, int]] | None:
     """Of what images, and at what distance the pixels are that a shortcut takes; None where the node is no shortcut."""
-    if node.target is not put_channels:
+    if node.target is not put_channels or len(node.meta["shape"] or ()) != 3:
         return None
     steps: dict[int, int] = {}
     here, apart = node.args[0], False

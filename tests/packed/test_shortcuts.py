@@ -13,8 +13,10 @@ END = torch.iinfo(torch.int64).max
 POSITIONS = torch.tensor([1, 2, 5, 6])
 
 
-def shortcut(slices: list[tuple[int, int, int, int]], apart: bool = False, channels: int = 8) -> Program:
-    """Slices `(axis, start, end, step)` of four channels, put at four of eight places."""
+def shortcut(
+    slices: list[tuple[int, int, int, int]], apart: bool = False, shape: tuple[int, ...] = (8, 4, 4)
+) -> Program:
+    """Slices `(axis, start, end, step)` of four channels, put at four of eight places, and the shape that is noted."""
     graph = fx.Graph()
     node = graph.placeholder("x")
     weight = graph.get_attr("weight")
@@ -25,7 +27,9 @@ def shortcut(slices: list[tuple[int, int, int, int]], apart: bool = False, chann
         node = graph.call_function(aten.slice.Tensor, (node, *slicing))
     if apart:
         node = graph.call_function(aten.flatten.using_ints, (node, 1, 2))
-    graph.output(graph.call_function(put_channels, (node, graph.get_attr("positions"), channels)))
+    put = graph.call_function(put_channels, (node, graph.get_attr("positions"), 8))
+    put.meta["shape"] = shape
+    graph.output(put)
     return Program(graph, {"positions": POSITIONS, "weight": torch.full((1,), 2.0)})
 
 
@@ -67,6 +71,17 @@ def test_a_strided_shortcut_becomes_one_convolution(slices, apart, side) -> None
 def test_other_paddings_stay(slices, apart) -> None:
     program = shortcut(slices, apart)
     assert operators(shortcuts_as_convolutions(program)) == operators(program)
+
+
+def test_paddings_of_videos_stay() -> None:
+    program = shortcut([(2, 0, END, 2), (3, 0, END, 2)], shape=(8, 4, 4, 4))
+    assert operators(shortcuts_as_convolutions(program)) == operators(program)
+
+
+def test_sums_of_shortcuts_still_work_in_place() -> None:
+    program = shortcut([(2, 0, END, 2), (3, 0, END, 2)])
+    (node,) = (node for node in shortcuts_as_convolutions(program).graph.nodes if operator(node) == "conv2d")
+    assert node.meta["shape"] == (8, 4, 4)
 
 
 def test_merged_members_of_a_padded_network_have_no_slices_left(make) -> None:
