@@ -27,7 +27,7 @@ from benchmarks.markdown import markdown_table
 from benchmarks.tuned import TUNED, tuned_row
 from benchmarks.twin import take_twin
 from subnet_search.ensemble import EnsembleConfig
-from subnet_search.ensemble.subnet_ensemble import Sharing, Weights
+from subnet_search.ensemble.subnet_ensemble import Sharing
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.evaluate.keys import CRITERIA, ood_key
 from subnet_search.finetune import FinetuneConfig
@@ -71,8 +71,6 @@ class Grid:
             of the method `METHOD+MODE`.
         head: Whether the members share the classifier (`ensemble.head`); with one for each the rows are those of the
             method `METHOD+head`.
-        weights: Whether the members share their weights (`ensemble.weights`); where they do not, the rows are those of
-            the method `METHOD+WEIGHTS`.
         again: Measures cells again whose rows lack figures that there are today; those whose run folder is gone are
             trained again for it. Of several rows of a cell the last counts.
     """
@@ -89,7 +87,6 @@ class Grid:
     overlap: float = 1.0
     mode: Mode = "split"
     head: Sharing = "shared"
-    weights: Weights = "shared"
     again: bool = False
 
 
@@ -110,7 +107,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
         ),
         budget=BudgetConfig(budget=budget, trunk_keep=grid.trunk_keep),
         search=search,
-        ensemble=EnsembleConfig(trunk=grid.trunk, head=grid.head, weights=grid.weights),
+        ensemble=EnsembleConfig(trunk=grid.trunk, head=grid.head),
         finetune=FinetuneConfig(
             epochs=grid.epochs,
             batch_size=256,
@@ -186,8 +183,7 @@ def _key(grid: Grid, method: str) -> str:
     overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method in ("search", TWIN) else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
     head = "+head" if grid.head == "member" else ""
-    weights = f"+{grid.weights}" if grid.weights != "shared" else ""
-    return f"{method}{trunk}{thin}{overlap}{mode}{head}{weights}{'+distill' if grid.distill else ''}"
+    return f"{method}{trunk}{thin}{overlap}{mode}{head}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """One network made of K subnetworks."""
 
-from subnet_search.ensemble.member_layers import MemberCopies, MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.recalibrate import recalibrate
 from subnet_search.ensemble.subnet_ensemble import EnsembleConfig, SubnetEnsemble
@@ -9,7 +9,6 @@ from subnet_search.ensemble.uncertainty import Uncertainty, decompose, free_ener
 
 __all__ = [
     "EnsembleConfig",
-    "MemberCopies",
     "MemberLinear",
     "MemberMask",
     "MemberNorm",

@@ -6,9 +6,6 @@ as in the layers of Masksembles (Durasov et al. 2021, section 3).
 
 from __future__ import annotations
 
-import copy
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -142,14 +139,6 @@ class MemberLinear(nn.Module):
         self.weight = _repeated(linear.weight, members)
         self.bias = None if linear.bias is None else _repeated(linear.bias, members)
 
-    def reset_parameters(self) -> None:
-        """Draws the weights of each member anew, as those of a linear layer."""
-        for k in range(self.members):
-            nn.init.kaiming_uniform_(self.weight[k], a=math.sqrt(5))
-            if self.bias is not None:
-                bound = 1 / math.sqrt(self.weight.shape[2])
-                nn.init.uniform_(self.bias[k], -bound, bound)
-
     def forward(self, x: Tensor) -> Tensor:
         """Maps member-major rows `[member * batch, feature]` to `[member * batch, class]`."""
         rows = torch.unflatten(x, 0, (self.members, -1))
@@ -162,30 +151,6 @@ class MemberLinear(nn.Module):
         """Keeps only the named members, in that order."""
         _select(self, members, ("weight", "bias"))
         self.members = len(members)
-
-
-class MemberCopies(nn.ModuleList):
-    """A layer with weights of each member's own, all starting from the dense network's: its copies, in order.
-
-    Args:
-        layer: The layer of the dense network, which is copied.
-        members: Number of members K.
-    """
-
-    def __init__(self, layer: nn.Module, members: int) -> None:
-        super().__init__(copy.deepcopy(layer) for _ in range(members))
-        self.train(layer.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Runs member-major rows `[member * batch, ...]` through the layers, each member's through its own."""
-        outputs = [layer(rows) for layer, rows in zip(self, x.chunk(len(self)), strict=True)]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-    def select(self, members: list[int]) -> None:
-        """Keeps only the named members, in that order."""
-        layers = [self[member] for member in members]
-        del self[:]
-        self.extend(layers)
 
 
 def _open(mask: Tensor, kept: Tensor | None) -> Tensor:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from subnet_search.backbones import Card
-from subnet_search.ensemble.member_layers import MemberCopies, MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, macs, trunk_layers, trunk_macs
 from subnet_search.masks import MaskSet
 
 Sharing = Literal["member", "shared"]
-Weights = Literal["shared", "member", "fresh"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,6 @@ class EnsembleConfig:
             for all (as the official Masksembles layers do).
         head: `shared` uses one classifier for all members, `member` one each, which costs parameters and no MACs; None
             lets a run take one each where a linear layer writes the logits.
-        weights: `shared` uses the dense network's convolutions and linear layers for all members, `member` one copy each
-            behind the trunk, `fresh` one each that begins from weights drawn anew, with norms and classifiers that do so,
-            too. Both cost parameters and no MACs. The classifier is what `head` says.
         trunk: Share of the dense network's MACs, from the input on, in [0, 1), that members have in common: what is cut
             there is cut for all, the normalisation is one for all, and it is paid for once
             (`subnet_search.groups.trunk_layers`).
@@ -48,16 +43,11 @@ class EnsembleConfig:
     norm: Sharing = "member"
     head: Sharing | None = "shared"
     trunk: float | None = 0.0
-    weights: Weights = "shared"
 
     def __post_init__(self) -> None:
         for label, value in (("norm", self.norm), ("head", self.head)):
             if value not in ("member", "shared") and not (label == "head" and value is None):
                 raise SubnetSearchError(f"ensemble.{label} is {value!r}, expected 'member' or 'shared'")
-        if self.weights not in get_args(Weights):
-            raise SubnetSearchError(
-                f"ensemble.weights is {self.weights!r}, expected one of {', '.join(get_args(Weights))}"
-            )
         if self.trunk is not None and not 0 <= self.trunk < 1:
             raise SubnetSearchError(f"ensemble.trunk is {self.trunk}, expected a share in [0, 1)")
 
@@ -124,8 +114,6 @@ class SubnetEnsemble(Predictor):
                     f"a classifier head for each member needs logits that a linear layer writes, the network's are written by {graph.head!r}; use head=shared"
                 )
             self.network.set_submodule(str(graph.head), MemberLinear(head, self.members))
-        if self.config.weights != "shared":
-            self._untie([name for name in dict.fromkeys(graph.order) if name not in trunk])
         self.train(network.training)  # else predict would hand a fresh ensemble back in train mode
 
     def forward(self, x: Tensor, repeat: bool = True) -> Tensor:
@@ -205,20 +193,6 @@ class SubnetEnsemble(Predictor):
                 )
         return laid_out
 
-    def _untie(self, names: Sequence[str]) -> None:
-        """Gives each member weights of its own in some layers, and draws them anew where they are to be fresh."""
-        for name in names:
-            module = self.network.get_submodule(name)
-            path, layer = (f"{name}.layer", module.layer) if isinstance(module, MemberMask) else (name, module)
-            if isinstance(layer, _ConvNd | nn.Linear) and name != self.graph.head:
-                self.network.set_submodule(path, MemberCopies(layer, self.members))
-        if self.config.weights == "fresh":
-            with torch.random.fork_rng(), torch.no_grad():
-                torch.manual_seed(self.seed)
-                for module in [m for name in names for m in self.network.get_submodule(name).modules()]:
-                    if isinstance(module, _ConvNd | nn.Linear | _BatchNorm | MemberLinear):
-                        module.reset_parameters()
-
     def select(self, members: Sequence[int]) -> SubnetEnsemble:
         """Returns a copy that holds only the named members, in that order; weights are copied, not shared.
 
@@ -234,7 +208,7 @@ class SubnetEnsemble(Predictor):
         copied = copy.deepcopy(self)
         copied.members = len(chosen)
         for module in copied.network.modules():
-            if isinstance(module, MemberNorm | MemberMask | MemberLinear | MemberCopies):
+            if isinstance(module, MemberNorm | MemberMask | MemberLinear):
                 module.select(chosen)
         return copied
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.ensemble.gather import Gather
-from subnet_search.ensemble.member_layers import MemberCopies, MemberLinear, MemberMask, MemberNorm
+from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.remembered import Remembered
@@ -271,12 +271,7 @@ def _gathers(
     statistics: list[tuple[str, Gather]] = []
     for name, module in ensemble.network.named_modules():
         owned = isinstance(module, MemberNorm | MemberLinear)
-        plain, member = name, None
-        if isinstance(_parent(ensemble.network, plain), MemberCopies):
-            plain, _, number = plain.rpartition(".")
-            member = int(number)
-        if isinstance(_parent(ensemble.network, plain), MemberMask):
-            plain = plain.removesuffix(".layer")
+        plain = name.removesuffix(".layer") if isinstance(_parent(ensemble.network, name), MemberMask) else name
         if plain in trunk:
             continue  # computed by the ensemble's own layers
         tensors = [attribute for attribute, _ in module.named_parameters(recurse=False)]
@@ -284,8 +279,7 @@ def _gathers(
             tensors += ["running_mean", "running_var"]
         for attribute in tensors:
             small = f"{plain}.{attribute}".lstrip(".")
-            readers = range(len(skeletons)) if member is None else [member]
-            parts = [(k, skeletons[k].places[small]) for k in readers if small in skeletons[k].places]
+            parts = [(k, skeleton.places[small]) for k, skeleton in enumerate(skeletons) if small in skeleton.places]
             if parts:
                 gather = Gather(module, attribute, owned, parts, device)
                 (statistics if attribute.startswith("running") else parameters).append((small, gather))

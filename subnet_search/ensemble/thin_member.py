@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from subnet_search.ensemble.member_layers import MemberCopies, MemberLinear, MemberMask
+from subnet_search.ensemble.member_layers import MemberLinear, MemberMask
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
 from subnet_search.groups import SlicedNetwork, slice_network, trunk_layers
 from subnet_search.groups.resizing import ResizedCalls
@@ -164,9 +164,6 @@ def _numbered(ensemble: SubnetEnsemble, member: int) -> nn.Module:
     for name, module in list(network.named_modules()):
         if isinstance(module, MemberMask):
             network.set_submodule(name, module.layer)
-    for name, module in list(network.named_modules()):
-        if isinstance(module, MemberCopies):
-            network.set_submodule(name, module[0])
     for name, module in list(network.named_modules()):
         if isinstance(module, _BatchNorm):
             tracked = module.track_running_stats and module.running_mean is not None

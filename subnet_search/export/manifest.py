@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,12 +171,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         raise ValueError("the masks are not those of the digest that is written beside them")
     return Manifest(
         card=Card.from_dict(content["card"]),
-        config=EnsembleConfig(
-            norm=content["ensemble"]["norm"],
-            head=content["ensemble"]["head"],
-            trunk=content["ensemble"]["trunk"],
-            weights=content["ensemble"].get("weights", "shared"),  # older versions had no others
-        ),
+        config=EnsembleConfig(**{f.name: content["ensemble"][f.name] for f in fields(EnsembleConfig)}),
         graph=graph,
         masks=masks,
         macs=content["macs"]["ensemble"],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from subnet_search.ensemble import MemberCopies, MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
+from subnet_search.ensemble import MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -102,7 +102,7 @@ def to_masksembles(ensemble: SubnetEnsemble) -> nn.Module:
 
     Behind every site of a mask stands an official layer, so that the names of the state dict depend on the network
     alone: the state of one ensemble loads into the network of another with as many members. Branches that a member
-    leaves out are rows of zeros. Norms, heads and other layers of each member's own become `PerMember` layers.
+    leaves out are rows of zeros. Norms and heads of each member's own become `PerMember` layers.
 
     Args:
         ensemble: The ensemble; it stays as it is.
@@ -120,9 +120,6 @@ def to_masksembles(ensemble: SubnetEnsemble) -> nn.Module:
     sites = {site.module for group in ensemble.graph.groups for site in group.sites}
     sites |= {branch.site for branch in ensemble.graph.branches}
     network = copy.deepcopy(ensemble.network)
-    for name, module in list(network.named_modules()):
-        if isinstance(module, MemberCopies):
-            network.set_submodule(name, PerMember(module).train(module.training))
     for name, module in list(network.named_modules()):
         if isinstance(module, MemberNorm):
             made: nn.Module = PerMember(_norms(module, axes.get(name, 4)))

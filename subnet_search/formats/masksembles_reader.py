@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.backbones import Card
-from subnet_search.ensemble import EnsembleConfig, MemberCopies, MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
+from subnet_search.ensemble import EnsembleConfig, MemberLinear, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.formats.masksembles import MaskedLayer, PerMember, official_kinds
 from subnet_search.formats.masksembles_checks import check_groups, check_network, quoted, sites_of
@@ -57,7 +57,7 @@ def from_masksembles(
     marked = locate(dense, example, officials, graph)
     masks = _masks(marked, graph, officials[0].members)
     check_groups(dense, example, officials, marked, graph, masks, card)
-    ensemble = SubnetEnsemble(dense, graph, masks, card, _config(own, graph.head, config))
+    ensemble = SubnetEnsemble(dense, graph, masks, card, _config(own, config))
     _take_over(ensemble, own)
     check_network(network, ensemble)
     return ensemble
@@ -137,21 +137,17 @@ def _masks(marked: Sequence[Marked], graph: GroupGraph, members: int) -> MaskSet
     return MaskSet({name: values != 0 for name, values in found.items()}, "official", depth=depth)
 
 
-def _config(own: dict[str, PerMember], head: str | None, wished: EnsembleConfig | None) -> EnsembleConfig:
+def _config(own: dict[str, PerMember], wished: EnsembleConfig | None) -> EnsembleConfig:
     """What the members share: what is wished, where the network does not have more of their own."""
     has_norms = any(isinstance(layers[0], _BatchNorm) for layers in own.values())
-    has_others = any(name != head and not isinstance(layers[0], _BatchNorm) for name, layers in own.items())
-    found = EnsembleConfig(
-        norm="member" if has_norms else "shared",
-        head="member" if head in own else "shared",
-        weights="member" if has_others else "shared",
-    )
+    has_heads = any(isinstance(layers[0], nn.Linear) for layers in own.values())
+    found = EnsembleConfig("member" if has_norms else "shared", "member" if has_heads else "shared")
     if wished is None:
         return found
-    for part in ("norm", "head", "weights"):
+    for part in ("norm", "head"):
         if getattr(found, part) == "member" and getattr(wished, part) == "shared":
             raise SubnetSearchError(
-                f"the members of the network have {part} of their own, got {part}=shared; expected {part}=member"
+                f"the members of the network have a {part} each, got {part}=shared; expected {part}=member"
             )
     return wished
 
@@ -161,14 +157,9 @@ def _take_over(ensemble: SubnetEnsemble, own: dict[str, PerMember]) -> None:
     """Copies what each member has of its own."""
     for name, layers in own.items():
         module = ensemble.network.get_submodule(name)
-        copies = module.layer if isinstance(module, MemberMask) else module
-        if isinstance(copies, MemberCopies):
-            for copied, layer in zip(copies, layers, strict=True):
-                copied.load_state_dict(layer.state_dict())
-            continue
         if not isinstance(module, MemberNorm | MemberLinear):
             raise SubnetSearchError(
-                f"{name!r} holds a {type(layers[0]).__name__} for each member, expected norms, convolutions and linear layers"
+                f"{name!r} holds a {type(layers[0]).__name__} for each member, expected norms and the head alone"
             )
         for key in ("weight", "bias", "running_mean", "running_var"):
             target = getattr(module, key, None)

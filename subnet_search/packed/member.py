@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from subnet_search.ensemble import MemberCopies, MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
+from subnet_search.ensemble import MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import SlicedNetwork, slice_network
 from subnet_search.groups.resizing import ResizedCalls
@@ -64,9 +64,6 @@ def slice_member(
         The small network in eval mode, on the ensemble's device.
     """
     network = ensemble.select([member]).network
-    for name, module in list(network.named_modules()):
-        if isinstance(module, MemberCopies):
-            network.set_submodule(name, module[0])
     for name, module in list(network.named_modules()):
         if isinstance(module, MemberNorm):
             network.set_submodule(name, _norm(module, ranks[name]))

@@ -110,12 +110,6 @@ def test_a_head_for_each_member(name) -> None:
     assert_trained_alike(ensemble_of(BY_NAME[name].model(), BY_NAME[name].shape, EnsembleConfig(head="member")))
 
 
-@pytest.mark.parametrize("name", ["padded", "projected", "mobilenet", "vgg", "unnormalised", "perceptron"])
-@pytest.mark.parametrize("weights", ["member", "fresh"])
-def test_weights_of_each_members_own(name, weights) -> None:
-    assert_trained_alike(ensemble_of(BY_NAME[name].model(), BY_NAME[name].shape, EnsembleConfig(weights=weights)))
-
-
 @pytest.mark.parametrize("name", ["unnormalised", "gated"])
 @pytest.mark.parametrize("norm", ["member", "shared"])
 def test_networks_without_shared_norms(name, norm) -> None:

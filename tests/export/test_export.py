@@ -26,7 +26,7 @@ def test_the_manifest_tells_all(exported, plain) -> None:
     content = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     assert content["format"] == FORMAT
     assert content["card"]["classes"] == ["cat", "dog", "Übung"]
-    assert content["ensemble"] == {"norm": "member", "head": "shared", "trunk": 0.0, "weights": "shared", "members": 3}
+    assert content["ensemble"] == {"norm": "member", "head": "shared", "trunk": 0.0, "members": 3}
     assert content["masks"]["sha256"] == plain.masks.digest()
     assert (content["masks"]["algorithm"], content["masks"]["seed"]) == ("random", 5)
     assert content["budget"] == 1.5

@@ -15,7 +15,6 @@ from subnet_search.masks import MaskSet
 MEMBERS = 3
 CARD = Card("small", (3, 8, 8), ("a", "b", "c", "d"))
 CONFIGS = [EnsembleConfig(norm, head) for norm in ("member", "shared") for head in ("shared", "member")]
-CONFIGS += [EnsembleConfig(weights="member"), EnsembleConfig("shared", "member", weights="member")]
 
 
 class Block(nn.Module):

@@ -56,7 +56,7 @@ def test_branches_left_out_and_what_the_members_share(make, halves, name) -> Non
     def masks(graph):
         return replace(halves(graph), depth={graph.branches[0].site: torch.tensor([True, False, False])})
 
-    for config in (EnsembleConfig(norm="shared"), EnsembleConfig(head="member"), EnsembleConfig(weights="fresh")):
+    for config in (EnsembleConfig(norm="shared"), EnsembleConfig(head="member")):
         ensemble = make(name, masks, config)
         for member in range(3):
             assert_equal_to_member(member_network(ensemble, member), ensemble, member)

@@ -75,8 +75,6 @@ def test_branches_that_members_leave_out(make, halves, name, shape) -> None:
     ("name", "config"),
     [
         ("projected", EnsembleConfig(norm="shared")),
-        ("projected", EnsembleConfig(weights="fresh")),
-        ("unnormalised", EnsembleConfig(head="member", weights="fresh")),
         ("unnormalised", EnsembleConfig(head="member")),
         ("perceptron", EnsembleConfig(norm="shared", head="member")),
     ],
