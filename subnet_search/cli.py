@@ -22,6 +22,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import known_limits
 from subnet_search.evaluate.keys import Score
 from subnet_search.export import load_ensemble, read_manifest
+from subnet_search.files import check_out
 from subnet_search.groups import find_groups
 from subnet_search.inputs import open_backbone, open_images
 from subnet_search.pipeline import Stage, run
@@ -248,6 +249,8 @@ def _bench(
         import_code: Whether the `module:callable` that the ensemble was made from may be imported and called; only
             for ensembles from people whose code you would run.
     """
+    if out:
+        check_out(out)
     network = load_ensemble(ensemble, import_code=import_code)
     with _progress() as progress:
         keep = partial(write_bench, path=out) if out else None

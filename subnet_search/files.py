@@ -51,6 +51,26 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_out(path: str | Path) -> None:
+    """Looks, before a long job, whether its file can be written at the end; missing parent folders are made.
+
+    Args:
+        path: Target; what is there stays.
+
+    Raises:
+        SubnetSearchError: where it cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent):
+            pass
+    except OSError as error:
+        raise SubnetSearchError(f"{path} cannot be written ({error}); choose another --out") from error
+
+
 def append_line(path: str | Path, line: str) -> None:
     """Adds a line to a UTF-8 file; it has reached the disk before the function returns.
 

@@ -16,7 +16,7 @@ from subnet_search.data import batches
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import refused
-from subnet_search.files import write_text
+from subnet_search.files import check_out, write_text
 
 Record = dict[str, int | float | str]
 UNCERTAINTIES = ("max_probability", "total", "aleatoric", "epistemic", "variation_ratio", "energy")
@@ -50,6 +50,7 @@ def write_predictions(
         raise SubnetSearchError(f"predictions go to a .csv or .json file, got {path}; choose such a name for --out")
     if batch_size < 1:
         raise SubnetSearchError(f"batch_size is {batch_size}, expected at least 1")
+    check_out(path)
     records: list[Record] = []
     total = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
     task = progress.add_task("predicting", total=total) if progress else None

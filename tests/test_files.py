@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.files import new_folder, write_bytes, write_json, write_text
+from subnet_search.files import check_out, new_folder, write_bytes, write_json, write_text
 
 
 def test_writes_content_and_missing_parents(tmp_path: Path) -> None:
@@ -85,3 +85,16 @@ def test_folder_never_replaces_anything(tmp_path: Path) -> None:
     with pytest.raises(SubnetSearchError, match="found a file, expected nothing"):
         new_folder(tmp_path / "file").__enter__()
     assert (tmp_path / "full" / "part").read_text() == "old"
+
+
+def test_whether_a_file_can_be_written_is_known_before(tmp_path) -> None:
+    there = tmp_path / "there.json"
+    there.write_text("old")
+    check_out(there)
+    check_out(tmp_path / "new" / "out.json")
+    assert there.read_text() == "old"
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(SubnetSearchError, match=r"there.json/out.json cannot be written .*; choose another --out"):
+        check_out(there / "out.json")
+    with pytest.raises(SubnetSearchError, match=r"new cannot be written \(it is a folder\)"):
+        check_out(tmp_path / "new")

@@ -82,7 +82,8 @@ def test_nothing_is_written_where_the_wish_cannot_be_met(tmp_path, ensemble, ima
     assert (tmp_path / name).read_text() == "old"
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path, ensemble, images) -> None:
+def test_a_place_that_cannot_be_written_is_named_before_the_images_are_predicted(tmp_path, ensemble, images, monkeypatch) -> None:  # fmt: skip
     (tmp_path / "file").touch()
+    monkeypatch.setattr(ensemble, "predict", lambda _: pytest.fail("predicted"))
     with pytest.raises(SubnetSearchError, match="cannot be written"):
         write_predictions(ensemble, images, tmp_path / "file" / "p.csv")
