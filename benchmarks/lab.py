@@ -4,8 +4,8 @@
     python -m benchmarks.lab --ideas random flow --setting long --test --seeds 0 1 2
 
 An idea is a search algorithm and what is added to it: `flow-trunk-36-overlap-10` is `flow` behind a trunk of 36 %, with
-overlaps at ten times the price, and `-shuffled` takes the shuffled twin of the masks; `tuned` is the dense network,
-trained on. Everything else is the same for all.
+overlaps at ten times the price, `-shuffled` takes the shuffled twin of the masks, `-unequal` members of unequal sizes;
+`tuned` is the dense network, trained on. Everything else is the same for all.
 Choosing happens on 5,000 images held out of the training set and on Tiny-ImageNet; `--test` measures what was chosen,
 once, on the test images and the other OOD sets. Every cell is one `subnet_search.run`, so a killed grid goes on where it
 was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/README.md`.
@@ -32,6 +32,7 @@ from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
 from benchmarks.tuned import TUNED, tuned_row
 from benchmarks.twin import take_twin
+from benchmarks.unequal import take_unequal
 from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
@@ -62,8 +63,10 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "bagging": {"finetune.bagging": True},
     "rescored": {"search.rescoring": 2},
     "repeat": {"finetune.mode": "repeat"},
+    "independent": {"finetune.mode": "independent"},
     "depth": {"budget.depth": True},
     "shuffled": {},  # the masks are, no setting is
+    "unequal": {},  # so are these
 }
 """What is added without a number → the settings that it changes."""
 
@@ -181,6 +184,8 @@ def main(grid: Grid) -> None:
                     )
                     if idea.endswith("-shuffled"):
                         take_twin(job(until="search"), seed)
+                    if idea.endswith("-unequal"):
+                        take_unequal(job(until="search"))
                     result = job(until="evaluate")
                 if not _done(grid, "dense", config):
                     _append(grid, "dense", result.metrics["dense"])
