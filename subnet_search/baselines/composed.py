@@ -18,7 +18,15 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, trunk_layers
 from subnet_search.masks import full_masks
-from subnet_search.search import ENTWINED, SCORE_DRIVEN, BudgetConfig, SearchConfig, allocate_quotas, depth_masks
+from subnet_search.search import (
+    ENTWINED,
+    SCORE_DRIVEN,
+    BudgetConfig,
+    SearchConfig,
+    allocate_quotas,
+    depth_budget,
+    depth_masks,
+)
 from subnet_search.settings import RunConfig
 from subnet_search.stages import phases, score, search, settled
 
@@ -151,9 +159,9 @@ def _allowed(
         return budget, {}
     if budget.budget is None:
         raise SubnetSearchError("depth masks need a budget of MACs, got a kept share of channels; give a budget")
-    # together with masked channels, the branches take half of what is to be saved, on a logarithmic scale
-    share = budget.budget if alone else (budget.budget * members) ** 0.5
-    return budget, depth_masks(graph, members, share, setup.run.seed, setup.run.ensemble.trunk_share)
+    trunk = setup.run.ensemble.trunk_share
+    share = budget.budget if alone else depth_budget(graph, members, budget.budget, trunk)
+    return budget, depth_masks(graph, members, share, setup.run.seed, trunk)
 
 
 def _drop_rates(ensemble: SubnetEnsemble, last: float) -> dict[str, float]:

@@ -10,6 +10,22 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, macs, trunk_layers, trunk_macs
 
 
+def depth_budget(graph: GroupGraph, members: int, budget: float, trunk: float = 0.0) -> float:
+    """Returns the budget of `depth_masks` where masked channels pay the other half of what is to be saved.
+
+    Args:
+        graph: The network's groups and branches.
+        members: Number of members K.
+        budget: MACs of all members / MACs of the dense network in the end, positive.
+        trunk: Share of the dense MACs that members have in common and pay for once, in [0, 1).
+
+    Returns:
+        MACs / MACs of the dense network, half way on a logarithmic scale from whole members to `budget`.
+    """
+    whole = members - (members - 1) * trunk_macs(graph, trunk) / graph.dense_macs
+    return float((whole * budget) ** 0.5)
+
+
 def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int, trunk: float = 0.0) -> dict[str, Tensor]:
     """Leaves out branches, in turn for each member, until the members together meet a budget.
 

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from subnet_search.backbones import load_backbone
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import GroupGraph, find_groups, macs
-from subnet_search.search import depth_masks
+from subnet_search.groups import GroupGraph, find_groups, macs, trunk_macs
+from subnet_search.search import BudgetConfig, depth_masks
+from subnet_search.settings import RunConfig
+from subnet_search.stages import allocate
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,16 @@ def test_a_network_without_branches_is_an_error() -> None:
     )  # fmt: skip
     with pytest.raises(SubnetSearchError, match="has no residual branches, so it has no depth masks"):
         depth_masks(find_groups(model, torch.zeros(2, 1, 8, 8)), 4, 2.0, 0)
+
+
+def test_a_run_leaves_blocks_out_behind_a_trunk_for_half_of_what_is_to_be_saved() -> None:
+    backbone = load_backbone("resnet20", "random")
+    graph = find_groups(backbone.model, torch.zeros(2, 3, 32, 32))
+    config = RunConfig(budget=BudgetConfig(1.0, depth=True, trunk_keep=1.0), ensemble=EnsembleConfig(trunk=0.68))
+    quotas, depth = allocate(graph, config)
+    once = 3 * trunk_macs(graph, 0.68)
+    whole = 4 * graph.dense_macs - once
+    deep = sum(macs(graph, {}, [site for site, kept in depth.items() if not kept[k]]) for k in range(4)) - once
+    assert graph.dense_macs < deep <= (whole * graph.dense_macs) ** 0.5  # the channels pay the rest
+    assert any(not kept.all() for kept in depth.values())
+    assert any(kept[0] < graph.widths[name] for name, kept in quotas.items())
