@@ -148,6 +148,11 @@ def changes(idea: str) -> dict[str, Any]:
     return found
 
 
+def other_masks(idea: str) -> set[str]:
+    """Returns what an idea puts in the place of the masks that were searched; nothing of it shows in `changes`."""
+    return {name for name, changed in SWITCHES.items() if not changed} & set(idea.split("-"))
+
+
 def _with(config: Any, name: str, value: Any) -> Any:
     """The settings with one changed, which is named with dots."""
     first, _, rest = name.partition(".")
@@ -182,9 +187,9 @@ def main(grid: Grid) -> None:
                     job = partial(
                         subnet_search.run, config, backbone=backbone, splits=splits, report=False, progress=progress
                     )
-                    if idea.endswith("-shuffled"):
+                    if "shuffled" in other_masks(idea):
                         take_twin(job(until="search"), seed)
-                    if idea.endswith("-unequal"):
+                    if "unequal" in other_masks(idea):
                         take_unequal(job(until="search"))
                     result = job(until="evaluate")
                 if not _done(grid, "dense", config):

@@ -56,6 +56,8 @@ def fronts() -> dict[Setting, dict[float, list[Metrics]]]:
     found: dict[Setting, dict[float, list[Metrics]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.read("lab"):
         changed = {} if row["method"] == "dense" else lab.changes(row["method"])
+        if lab.other_masks(row["method"]):
+            continue
         if changed.pop("search.algorithm", None) == "flow" and changed.keys() <= {OVERLAP, TRUNK}:
             images = int(row["data"].rpartition(":")[2])
             about = (row["backbone"], row["settings"]["on"], row["budget"], row["epochs"], images)

@@ -249,9 +249,9 @@ def _bench(
         import_code: Whether the `module:callable` that the ensemble was made from may be imported and called; only
             for ensembles from people whose code you would run.
     """
+    network = load_ensemble(ensemble, import_code=import_code)
     if out:
         check_out(out)
-    network = load_ensemble(ensemble, import_code=import_code)
     with _progress() as progress:
         keep = partial(write_bench, path=out) if out else None
         found = bench(network, build_network(network.card), config, progress, keep)

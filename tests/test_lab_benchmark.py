@@ -58,6 +58,8 @@ def test_a_front_has_the_prices_of_overlaps_in_their_order_and_nothing_else(monk
         cell("flow-overlap-0", 0.0, 0.7, 0.80),
         cell("flow", 1.0, 0.65, 0.75),
         cell("flow-head", 1.0, 0.1, 0.99),
+        cell("flow-shuffled", 1.0, 0.1, 0.66),  # other masks, though no setting is another
+        cell("flow-unequal", 1.0, 0.1, 0.66),
         cell("random", 1.0, 0.1, 0.99),
         cell("flow-trunk-68", 1.0, 0.8, 0.85),
         cell("flow-trunk-68-overlap-3", 3.0, 0.7, 0.84),

@@ -1,7 +1,7 @@
 """Shortcuts padded with channels of zeros (He et al. 2016, option A), written as the convolutions that they amount to.
 
-onnxruntime computes convolutions on channels in blocks, and puts them back in rows for the slices and the padding of such a
-shortcut: three passes over memory each way, where a convolution with a single pixel and a stride takes none.
+onnxruntime computes convolutions on channels in blocks, and leaves and enters these blocks again for the slices and the padding
+of such a shortcut. A convolution with a single pixel and a stride stays inside.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from subnet_search.packed.program import Program, arguments, aten, operator
 def shortcuts_as_convolutions(program: Program) -> Program:
     """Replaces every `x[:, :, ::s, ::s]` that is put among channels of zeros by a convolution with weights 0 and 1.
 
-    The result is the same where activations are finite; infinite ones would reach all channels.
+    The result is the same where activations are finite and convolutions in full precision: infinite ones would reach all
+    channels, and TF32 rounds what a slice leaves as it is.
 
     Args:
-        program: In the grouped form, on images; it is not changed.
+        program: In the grouped form; it is not changed. Other paddings stay as they are, those of videos too.
+
+    Returns:
+        The program with convolutions in their place.
     """
     changed = program.copy()
     tensors = dict(changed.tensors)
