@@ -126,7 +126,7 @@ def test_a_large_network_takes_seconds_and_few_megabytes(made_up_run) -> None:
     folder = made_up_run("resnet56", samples=10_000)
     began = time.process_time()  # other jobs on the machine do not count
     write_run_report(folder)
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 20  # six on a machine that does nothing else
     assert folder.report.stat().st_size < 5_000_000
     sheets = sorted(path.stem for path in (folder.path / "report").glob("masks-*.svg"))
     assert len(sheets) > 1
