@@ -64,6 +64,24 @@ def length(dataset: Dataset[Any]) -> int:
     return len(dataset)
 
 
+def spread(dataset: Dataset[Any], samples: int) -> Tensor:
+    """Returns the indices of samples that lie evenly over a dataset: where it is sorted by class, of every class.
+
+    Args:
+        dataset: Map-style dataset; images that are read from folders come class by class.
+        samples: How many are wanted, at least 0; all where there are fewer.
+
+    Returns:
+        int64 `[min(samples, N)]`, ascending, each once.
+
+    Raises:
+        SubnetSearchError: as `length` does.
+    """
+    count = length(dataset)
+    taken = min(samples, count)
+    return torch.arange(taken) * count // max(taken, 1)
+
+
 def labels_of(dataset: Dataset[Any]) -> Tensor:
     """Returns all labels of a dataset: int64 `[N]`.
 

@@ -34,8 +34,8 @@ class EvaluateConfig:
         precision: Of the forward passes. fp32 by default, so that figures of different devices compare.
         latency_batch: Samples in the batch whose forward pass is timed.
         latency_repeats: Timed passes, of which the median counts; 0 measures no latency.
-        shift_samples: Of how many test images, the first ones, all corruptions are made at all severities: 25 passes
-            over so many images. 0 computes no figures under shift.
+        shift_samples: Of how many test images, spread evenly over them, all corruptions are made at all severities: 25
+            passes over so many images. 0 computes no figures under shift.
 
     Raises:
         SubnetSearchError: where a number is too small.

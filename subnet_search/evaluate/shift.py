@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.progress import Progress
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
+from subnet_search.data.batches import spread
 from subnet_search.data.corrupt import KINDS, SEVERITIES, corrupt, quantised
 from subnet_search.ensemble.uncertainty import decompose
 from subnet_search.evaluate.calibration import expected_calibration_error
@@ -25,7 +26,7 @@ def shift_figures(
 
     Args:
         test: Labelled test set of pictures.
-        samples: How many of its first images are corrupted; all where there are fewer.
+        samples: How many of its images, spread evenly over it, are corrupted; all where there are fewer.
         predict: Runs the network over a dataset; its second argument is the name of the set, for messages.
         progress: Bar to report to.
 
@@ -35,7 +36,7 @@ def shift_figures(
     Raises:
         SubnetSearchError: where the images are no pictures, a label is outside the classes, and as `predict`.
     """
-    clean = quantised(test, samples)
+    clean = quantised(Subset(test, spread(test, samples).tolist()))
     cells = [(kind, severity) for kind in KINDS for severity in SEVERITIES]
     task = progress.add_task("evaluating: shift", total=len(cells)) if progress else None
     found: dict[str, float] = {}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils.data import Dataset
 
-from subnet_search.data.batches import batches
+from subnet_search.data.batches import batches, spread
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.calibration import expected_calibration_error
 from subnet_search.evaluate.classification import accuracy, negative_log_likelihood
@@ -60,7 +60,7 @@ def quantise(deployable: Deployable, calibration: Dataset[Any], images: int = 51
     Args:
         deployable: The network in float32; it stays as it was. A packed form, whose norms are folded, loses least.
         calibration: Dataset of (raw image, anything); images as they will come, such as training images.
-        images: How many of them are used, the first ones.
+        images: How many of them are used, spread evenly over them.
         batch_size: Images a forward pass.
 
     Returns:
@@ -86,14 +86,11 @@ def quantise(deployable: Deployable, calibration: Dataset[Any], images: int = 51
             schemes.get_symmetric_quantization_config(is_per_channel=True)
         )
         observed = flow.prepare_pt2e(written.module(), quantizer)
-        count = 0
-        for raw, _ in batches(calibration, batch_size):
-            observed(deployable.card.prepare(raw[: images - count]))
-            count += len(raw)
-            if count >= images:
-                break
-        if not count:
+        chosen = spread(calibration, images)
+        if not len(chosen):
             raise SubnetSearchError("got no images to calibrate the quantisation with, expected some hundred")
+        for raw, _ in batches(calibration, batch_size, chosen):
+            observed(deployable.card.prepare(raw))
         rounded.network = _Converted(flow.convert_pt2e(observed))
     return rounded
 
