@@ -1,4 +1,4 @@
-"""Which arithmetic a device does well, and when it is done.
+"""Which arithmetic a device does well, what it draws at random, and when it is done.
 
 Devices, processes and data-parallel training are accelerate's. Its autocast is not used: it patches the forward
 method of a module for good, and its process-wide state allows one precision only.
@@ -6,7 +6,8 @@ method of a module for good, and its process-wide state allows one precision onl
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -32,6 +33,26 @@ def resolve(device: torch.device, precision: Precision) -> Literal["fp32", "bf16
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Returns the context in which forward passes run at that precision; weights stay in fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=resolve(device, precision) == "bf16")
+
+
+@contextmanager
+def drawing(device: torch.device, seed: int) -> Iterator[None]:
+    """While open, a network's own dropout, and all else that draws from the global random state, draws from a seed.
+
+    The state is afterwards what it was before, but on MPS, which keeps none to go back to.
+
+    Args:
+        device: Where the network runs.
+        seed: What the draws depend on, at least 0.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed other accelerators too, for good
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 def wait(device: torch.device) -> None:

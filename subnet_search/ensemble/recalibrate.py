@@ -7,7 +7,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import Dataset
 
 from subnet_search.data import batches
-from subnet_search.device import Precision, autocast
+from subnet_search.device import Precision, autocast, drawing
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.thin import thinned
 from subnet_search.errors import SubnetSearchError
@@ -33,7 +33,7 @@ def recalibrate(
         dataset: Training images, never test images.
         samples: How many of them are used, drawn without replacement.
         batch_size: Images in a batch; the last incomplete one is dropped where there is another.
-        seed: Seed of the draw.
+        seed: Seed of the draw, and of what the network's own dropout leaves out.
         precision: Arithmetic of the forward passes.
         thin: As in `thinned`. Thin members measure the channels that they keep; False measures those that are cut, too,
             of which otherwise mean 0 and variance 1 are left, for whoever opens the masks afterwards.
@@ -52,5 +52,5 @@ def recalibrate(
         order = order[: len(order) // batch_size * batch_size]
     device = next(ensemble.parameters()).device
     prepared = (ensemble.card.prepare(images.to(device)) for images, _ in batches(dataset, batch_size, order))
-    with autocast(device, precision):
+    with drawing(device, seed), autocast(device, precision):  # the layers are in training mode, dropout too
         update_bn(prepared, thinned(ensemble, thin))

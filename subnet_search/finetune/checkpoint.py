@@ -21,7 +21,7 @@ from subnet_search.finetune.config import FinetuneConfig
 
 
 def fingerprint(ensemble: Predictor, config: FinetuneConfig, images: int) -> str:
-    """Returns a digest of all that decides the course of a run: the network's identity, settings, size of the data."""
+    """Returns a digest of the network's identity, the settings and the size of the data; not of weights and images."""
     settings = dataclasses.asdict(config)
     if config.joint == 0:  # a setting of a later version: runs that do without stay the same ones
         del settings["joint"]
@@ -52,7 +52,8 @@ def load(path: Path, expected: str, ensemble: Predictor) -> dict[str, Any]:
         What `save` was given.
 
     Raises:
-        SubnetSearchError: where the file is damaged or belongs to another network, other masks, settings or data.
+        SubnetSearchError: where the file is damaged or belongs to another network, other masks, settings or number of
+            images.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # PyTorch reads tensors without looking at their checksums
@@ -72,7 +73,7 @@ def load(path: Path, expected: str, ensemble: Predictor) -> dict[str, Any]:
         or _shapes(state.get("ensemble", {})) != wanted
     ):
         raise SubnetSearchError(
-            f"checkpoint {path} belongs to a run with another network, other masks, settings or data; use another folder, or delete it to begin anew"
+            f"checkpoint {path} belongs to a run with another network, other masks, settings or number of images; use another folder, or delete it to begin anew"
         )
     return state
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.data.batches import length
-from subnet_search.device import autocast
+from subnet_search.device import autocast, drawing
 from subnet_search.ensemble import Predictor, thinned
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import checkpoint as checkpoints
@@ -58,11 +60,13 @@ def finetune(
     """Trains the members together, in place, and leaves the ensemble in eval mode.
 
     A run that was killed continues at the last finished epoch when it is called again with the same arguments and
-    checkpoint file, and ends with the same numbers as an undisturbed one on the same machine.
+    checkpoint file, and ends with the same numbers as an undisturbed one on the same machine. The file knows the
+    network's architecture and masks, the settings and how many images there are: give other weights or images another
+    file.
 
-    Several processes share the rows of every step and come to what one would come to, but for rounding; each calls this
-    with the same arguments. The weights that count are those of the main process, which alone reads and writes the
-    checkpoint.
+    Several processes share the rows of every step and come to what one would come to, but for rounding and for what the
+    network's own dropout leaves out; each calls this with the same arguments. The weights that count are those of the
+    main process, which alone reads and writes the checkpoint.
 
     Args:
         ensemble: The network to train.
@@ -73,7 +77,8 @@ def finetune(
         accelerator: Device and processes; by default accelerate's own choice.
         progress: Bar to report to.
         thin: Whether masked members are run as thin networks, which changes what a step costs and nothing else but
-            rounding; by default where it is worth it (`subnet_search.ensemble.thinned`).
+            rounding, and what the network's own dropout leaves out; by default where it is worth it
+            (`subnet_search.ensemble.thinned`).
 
     Returns:
         Losses, times and samples.
@@ -81,8 +86,8 @@ def finetune(
     Raises:
         SubnetSearchError: where the loss stops being finite, a teacher is missing, labels are outside the classes, a
             loss needs all answers to an image and the network takes several in at once, there are fewer images than
-            members to split them over, the checkpoint belongs to another run, or several processes cannot share the
-            rows of a step.
+            members to split them over, a member gets too few rows for its normalisation, the checkpoint belongs to
+            another run, or several processes cannot share the rows of a step.
     """
     config = config or FinetuneConfig()
     accelerator = accelerator or Accelerator()
@@ -126,19 +131,21 @@ def finetune(
         model.train()
         total = torch.zeros((), device=device)
         batches = rows_of_epoch(ensemble, dataset, config, epoch, images, steps, device)
-        for number, (rows, labels) in enumerate(batches, start=epoch * len(order)):
-            loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config, shared, steps)
-            accelerator.backward(loss)
-            steps.average(ensemble.parameters())
-            if accelerator.trackers:
-                (rate, *_) = schedule.get_last_lr()
-                accelerator.log({"loss/step": float(loss.detach()), "learning_rate": rate}, step=number)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            total += loss.detach()
-            if progress and task is not None:
-                progress.advance(task)
+        # a seed for each epoch and process: a resumed training drops what the undisturbed one would have dropped
+        with drawing(device, 1_000_003 * config.seed + 1_009 * accelerator.process_index + epoch), _told(order):
+            for number, (rows, labels) in enumerate(batches, start=epoch * len(order)):
+                loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config, shared, steps)
+                accelerator.backward(loss)
+                steps.average(ensemble.parameters())
+                if accelerator.trackers:
+                    (rate, *_) = schedule.get_last_lr()
+                    accelerator.log({"loss/step": float(loss.detach()), "learning_rate": rate}, step=number)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                total += loss.detach()
+                if progress and task is not None:
+                    progress.advance(task)
         mean = float(total) / len(order)
         if not torch.isfinite(total):
             raise SubnetSearchError(
@@ -167,6 +174,19 @@ def _saved(checkpoint: Path | None, identity: str, ensemble: Predictor) -> dict[
     if checkpoint is None or not checkpoint.exists():
         return None
     return checkpoints.load(checkpoint, identity, ensemble)
+
+
+@contextmanager
+def _told(order: Tensor) -> Iterator[None]:
+    """While open, a normalisation layer that gets a single value to normalise by is explained."""
+    try:
+        yield
+    except ValueError as problem:
+        if "more than 1 value per channel" not in str(problem):
+            raise
+        raise SubnetSearchError(
+            f"a batch normalisation layer got one value per channel, expected several: each member gets {order.shape[2]} rows in a step; raise finetune.batch_size, give more images, or use finetune.mode=repeat"
+        ) from problem
 
 
 def _loss_of_step(

@@ -19,5 +19,7 @@ def test_a_finished_training_is_taken_up_as_it_is(setup, tmp_path, monkeypatch, 
 @pytest.mark.parametrize("other", ["masksembles", "random+bagging"])
 def test_checkpoints_of_another_system_are_refused(setup, tmp_path, other) -> None:
     train(build("random", setup), setup, tmp_path, Accelerator())
-    with pytest.raises(SubnetSearchError, match="belongs to a run with another network, other masks, settings or data"):
+    with pytest.raises(
+        SubnetSearchError, match="belongs to a run with another network, other masks, settings or number of images"
+    ):
         train(build(other, setup), setup, tmp_path, Accelerator())

@@ -86,3 +86,13 @@ def test_fewer_images_than_a_batch_are_enough(tiny32, dataset) -> None:
 def test_no_images_are_refused(tiny32, dataset, wrong) -> None:
     with pytest.raises(SubnetSearchError, match="expected at least one of each"):
         recalibrate(tiny32.ensemble(), dataset, **wrong)
+
+
+def test_dropout_draws_from_the_seed(tiny32, dataset) -> None:
+    one, other = tiny32.ensemble(), tiny32.ensemble()
+    for ensemble in (one, other):
+        ensemble.network.get_submodule("bn0").register_forward_hook(
+            lambda module, _args, out: nn.functional.dropout(out, 0.5, module.training)
+        )
+        recalibrate(ensemble, dataset, samples=15, batch_size=6, precision="fp32", thin=False)
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())

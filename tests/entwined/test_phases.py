@@ -114,7 +114,9 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(small, tmp_path, 
 def test_files_of_another_training_are_refused(small, tmp_path) -> None:
     phase = Phase(replace(small.training, epochs=1), half)
     train_phases(small.intact(), [phase], small.data, tmp_path)
-    with pytest.raises(SubnetSearchError, match="belongs to a run with another network, other masks, settings or data"):
+    with pytest.raises(
+        SubnetSearchError, match="belongs to a run with another network, other masks, settings or number of images"
+    ):
         train_phases(small.intact(), [replace(phase, masks=None)], small.data, tmp_path)
     (tmp_path / "masks-0.safetensors").write_bytes(b"damaged")
     with pytest.raises(SubnetSearchError, match=r"masks-0.safetensors is damaged .*delete it"):

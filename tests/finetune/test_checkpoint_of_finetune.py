@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -92,7 +93,7 @@ def refused(small, path, match, ensemble=None, config=CONFIG, data=None):
 
 
 def test_a_checkpoint_of_another_run_is_refused(small, killed):
-    other = "belongs to a run with another network, other masks, settings or data"
+    other = "belongs to a run with another network, other masks, settings or number of images"
     refused(small, killed, other, config=replace(CONFIG, learning_rate=0.01))
     refused(small, killed, other, config=replace(CONFIG, seed=1))
     refused(small, killed, other, ensemble=small.ensemble(3, full=True))
@@ -145,3 +146,31 @@ def test_pickles_are_not_executed(small, tmp_path, capsys):
     torch.save({"fingerprint": Evil()}, path)
     refused(small, path, "cannot be read")
     assert capsys.readouterr().out == ""
+
+
+def test_dropout_draws_from_the_seed_and_a_killed_run_drops_the_same(small, tmp_path):
+    network, path = copy.deepcopy(small.network), tmp_path / "state.pt"
+    network.fc = nn.Sequential(nn.Dropout(0.5), network.fc)
+    dropping = replace(small, network=network, graph=find_groups(network.eval(), torch.zeros(1, 2, 6, 6)))
+    config = replace(CONFIG, distill=0.0)
+    first, again, resumed, other = (dropping.ensemble(3) for _ in range(4))
+    finetune(first, small.data, config)
+    torch.rand(5)  # what was drawn before is of no account
+    state = torch.get_rng_state()
+    finetune(again, small.data, config)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert equal(again.state_dict(), first.state_dict())
+    with pytest.raises(KilledError):
+        finetune(dropping.ensemble(3), Killing(small.data.images, small.data.labels), config, checkpoint=path)
+    finetune(resumed, small.data, config, checkpoint=path)
+    assert equal(resumed.state_dict(), first.state_dict())
+    finetune(other, small.data, replace(config, seed=1))
+    assert not equal(other.state_dict(), first.state_dict())
+
+
+def test_a_norm_that_gets_a_single_value_is_explained(small):
+    network = copy.deepcopy(small.network)
+    network.fc = nn.Sequential(network.fc, nn.BatchNorm1d(5))
+    narrow = replace(small, network=network, graph=find_groups(network.eval(), torch.zeros(1, 2, 6, 6)))
+    with pytest.raises(SubnetSearchError, match=r"one value per channel.*1 rows in a step; raise finetune.batch_size"):
+        finetune(narrow.ensemble(3), small.data, replace(CONFIG, distill=0.0, batch_size=3))
