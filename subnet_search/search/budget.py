@@ -88,7 +88,8 @@ def allocate_quotas(
 
     Args:
         graph: The searchable groups and what they cost.
-        members: Number of members K, from 1 (a pruned network) to the smallest group's width.
+        members: Number of members K, from 1 (a pruned network) to the widest group's width. Groups with fewer channels than
+            members, such as those of narrow squeeze layers, stay whole.
         config: Budget and how it is spread.
         depth: Site of a residual branch → bool `[member]`, true where the member keeps the branch; what is left out
             costs nothing. None where all members keep all branches.
@@ -99,8 +100,8 @@ def allocate_quotas(
         Group → K numbers from `min_width` to the group's width, for all groups in order.
 
     Raises:
-        SubnetSearchError: where K or `min_width` does not fit a group, there is no group outside the trunk, or no
-            assignment meets the budget (the message says which budget can be met).
+        SubnetSearchError: where K fits no group outside the trunk or `min_width` not all of them, or no assignment
+            meets the budget (the message says which budget can be met).
     """
     left_out = Counter(tuple(site for site, kept in (depth or {}).items() if not kept[k]) for k in range(members))
 
@@ -114,6 +115,12 @@ def allocate_quotas(
         raise SubnetSearchError(
             f"with a trunk of {trunk:g} of the MACs no group of channels is left to search; lower ensemble.trunk"
         )
+    behind = [group for group in graph.groups if group.name not in fixed]
+    if behind and members > (widest := max(behind, key=lambda group: group.width)).width:
+        raise SubnetSearchError(
+            f"got {members} members, but the widest group that they do not have in common, {widest.name!r}, has {widest.width} channels; expected at most {widest.width} members"
+        )
+    fixed |= {group.name: group.width for group in behind if group.width < members}
     fixed |= trunk_widths(graph, config, trunk)
     widths = _allocate(graph.groups, cost, graph.dense_macs, members, config, fixed, trunk_macs(graph, trunk, fixed))
     return {name: (width,) * members for name, width in widths.items()}
@@ -271,10 +278,6 @@ def _check(groups: Sequence[ChannelGroup], members: int, config: BudgetConfig) -
     if members < 1:
         raise SubnetSearchError(f"got {members} members, expected at least 1")
     narrow = min(groups, key=lambda group: group.width)
-    if members > narrow.width:
-        raise SubnetSearchError(
-            f"got {members} members, but group {narrow.name!r} has {narrow.width} channels; expected at most {narrow.width} members"
-        )
     if config.min_width > narrow.width:
         raise SubnetSearchError(
             f"min_width is {config.min_width}, but group {narrow.name!r} has {narrow.width} channels; expected at most {narrow.width}"

@@ -135,18 +135,18 @@ def check_space(space: SpaceConfig, job: JobConfig) -> None:
 def dimensions(space: SpaceConfig, run: RunConfig, graph: GroupGraph) -> tuple[Dimension, ...]:
     """Returns what is searched, in the order in which it is asked for.
 
-    What the network cannot have is left out: more members than its narrowest group has channels, blocks to leave out
-    where it has none, bootstraps where members are trained on what they answer to the same images.
+    What the network cannot have is left out: more members than its narrowest group has channels (or than the job has,
+    where those are more), blocks to leave out where it has none, bootstraps where members are trained on what they answer to the same images.
 
     Args:
         space: What is searched.
         run: The job's own settings.
         graph: The network's channel groups.
     """
-    narrowest = min((group.width for group in graph.groups), default=2)
+    most = max(run.members, min((group.width for group in graph.groups), default=2))
     epochs = space.epochs or (max(1, run.finetune.epochs // 4), run.finetune.epochs)
     ranges: dict[str, BaseDistribution] = {
-        "members": _integers(space.members[0], min(space.members[1], narrowest), run.members),
+        "members": _integers(space.members[0], min(space.members[1], most), run.members),
         "budget": _numbers(*space.budget, run.budget.budget, log=True),
         "depth": CategoricalDistribution((False, True)),
         "trunk": _numbers(*space.trunk, run.ensemble.trunk),

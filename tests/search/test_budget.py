@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from subnet_search.backbones.resnet import resnet20
 from subnet_search.errors import SubnetSearchError
@@ -122,7 +123,6 @@ def test_a_network_of_streams_alone_is_thinned_there() -> None:
     ("groups", "members", "config", "message"),
     [
         (GROUPS, 0, BudgetConfig(), "expected at least 1"),
-        (GROUPS, 17, BudgetConfig(), "group 'stream' has 16 channels"),
         (GROUPS, 4, BudgetConfig(min_width=17), "min_width is 17, but group 'stream' has 16"),
         ((), 4, BudgetConfig(), "no searchable group"),
     ],
@@ -130,6 +130,32 @@ def test_a_network_of_streams_alone_is_thinned_there() -> None:
 def test_what_does_not_fit_is_an_error(groups: tuple, members: int, config: BudgetConfig, message: str) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         _allocate(groups, _cost, _cost(FULL), members, config)
+
+
+class Squeezed(nn.Module):
+    """Between two layers a gate of two channels, as in squeeze-and-excitation blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 8, 3)
+        self.squeeze, self.excite = nn.Linear(12, 2), nn.Linear(2, 12)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x).relu()
+        x = x * self.excite(self.squeeze(x.mean(dim=(2, 3))).relu()).sigmoid()[:, :, None, None]
+        return self.head(self.second(x).relu().mean(dim=(2, 3)))
+
+
+def test_groups_with_fewer_channels_than_members_stay_whole() -> None:
+    graph = find_groups(Squeezed().eval(), torch.zeros(2, 3, 8, 8))
+    assert graph.widths == {"first": 12, "squeeze": 2, "second": 8}
+    quotas = allocate_quotas(graph, 4, BudgetConfig(budget=1.0, spread="uniform"))
+    assert quotas["squeeze"] == (2, 2, 2, 2)
+    assert quotas["first"][0] < 12
+    assert sum(macs(graph, {name: kept[k] for name, kept in quotas.items()}) for k in range(4)) <= graph.dense_macs
+    with pytest.raises(SubnetSearchError, match=r"got 13 members, but the widest group .* 'first', has 12 channels"):
+        allocate_quotas(graph, 13, BudgetConfig())
 
 
 @pytest.mark.parametrize(
