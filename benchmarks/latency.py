@@ -164,7 +164,7 @@ def measure(name: str, kind: Masks, threads: int, grid: Grid, progress: Progress
 
 
 def _packed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The faster of the packed forms of one batch and precision, which is what `pack` chooses; none where none was measured."""
+    """The faster of `sliced` and `grouped` in one batch and precision (`pack` tries further ones); none where none was measured."""
     pair = [row for row in found if row["form"] in ("sliced", "grouped")]
     best = min(pair, key=lambda row: row["median_ms"], default=None)
     return [{**best, "form": "packed"}] if best else []  # its variant names the form

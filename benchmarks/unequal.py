@@ -14,7 +14,8 @@ SHARES = (0.4, 0.3, 0.2, 0.1)
 def take_unequal(result: RunResult) -> None:
     """Puts masks of unequal widths, searched in the same way, in the place of a run's masks, before anything is trained.
 
-    What all members keep whole or alike stays. The cost stays where it is linear in the widths: inside blocks.
+    What all members keep whole stays; for whole trunks. The cost stays where it is linear in the widths, inside blocks, and
+    where members keep little: what the largest cannot hold is lost.
 
     Args:
         result: Of a run of four members until `search`; one whose members are unequal already stays as it is.

@@ -61,7 +61,7 @@ class BatchEnsemble(RewiredEnsemble):
 
 
 def batch_ensemble(setup: Setup) -> System:
-    """Builds a BatchEnsemble with fresh weights; the images of a step are split over the members, as in the paper."""
+    """Builds a BatchEnsemble with fresh weights; as in the paper, `split` mode deals the images of a step out to the members."""
     run = setup.run
     network = untrained(setup.backbone.model, 1000 * run.seed)
     whole = full_masks(setup.graph.widths, run.members)

@@ -16,7 +16,7 @@ from subnet_search.ensemble import EnsembleConfig, Predictor, SubnetEnsemble
 from subnet_search.entwined import Phase
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
-from subnet_search.groups import GroupGraph, trunk_layers
+from subnet_search.groups import GroupGraph, trunk_layers, trunk_shares
 from subnet_search.masks import full_masks
 from subnet_search.search import (
     ENTWINED,
@@ -63,7 +63,7 @@ def _whole(setup: Setup, parts: Collection[str]) -> System:
     if mimo:
         backbone, graph = widened(backbone, graph, inputs, run.seed)
         backbone = replace(backbone, model=untrained(backbone.model, 1000 * run.seed))
-    _, depth = _allowed(setup, graph, alone=True, shallow=thinned, members=members)
+    _, depth = _allowed(setup, graph, run.ensemble.trunk_share, alone=True, shallow=thinned, members=members)
     masks = replace(full_masks(graph.widths, members), depth=depth)
     # members that keep everything and differ by chance alone are one network: their normalisation is one too
     sharing = EnsembleConfig("shared") if "stochastic_depth" in parts else run.ensemble
@@ -84,12 +84,13 @@ def _masked(setup: Setup, parts: Collection[str]) -> System:
         raise SubnetSearchError(
             f"masks of {run.search.algorithm!r} come out of the training of a plain ensemble, got it together with {' and '.join(unfit)}; take a search that comes before the training, such as flow"
         )
-    inputs = setup.baselines.inputs if "mimo" in parts else 1
+    inputs, sharing = setup.baselines.inputs if "mimo" in parts else 1, run.ensemble
     if inputs > 1:
         backbone, graph = widened(backbone, graph, inputs, run.seed)
+        sharing = replace(sharing, trunk=_as_deep(sharing.trunk_share, setup.graph, graph))
     shallow = "depth_masks" in parts or run.budget.depth
-    budget, depth = _allowed(setup, graph, alone=False, shallow=shallow, members=run.members)
-    quotas = allocate_quotas(graph, run.members, budget, depth, run.ensemble.trunk_share)
+    budget, depth = _allowed(setup, graph, sharing.trunk_share, alone=False, shallow=shallow, members=run.members)
+    quotas = allocate_quotas(graph, run.members, budget, depth, sharing.trunk_share)
     relevance = None
     if run.search.algorithm in SCORE_DRIVEN | ENTWINED:
         relevance = score(setup.backbone, setup.graph, setup.splits, quotas, run, setup.progress)
@@ -101,7 +102,7 @@ def _masked(setup: Setup, parts: Collection[str]) -> System:
     else:
         found = search(setup.backbone, setup.graph, setup.splits, relevance, quotas, run, depth, setup.progress)
     masks = replace(found, depth=depth)
-    ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, run.ensemble)
+    ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, sharing)
     return System(
         _predictor(setup, ensemble, parts, inputs),
         plan,
@@ -148,8 +149,14 @@ def _training(setup: Setup, parts: Collection[str]) -> FinetuneConfig:
     )
 
 
+def _as_deep(share: float, graph: GroupGraph, wide: GroupGraph) -> float:
+    """The share of the widened network, whose first layer is dearer, with which it has the same layers as trunk."""
+    layers = trunk_layers(graph, share)
+    return next((found for found in trunk_shares(wide) if layers and trunk_layers(wide, found) == layers), 0.0)
+
+
 def _allowed(
-    setup: Setup, graph: GroupGraph, *, alone: bool, shallow: bool, members: int
+    setup: Setup, graph: GroupGraph, trunk: float, *, alone: bool, shallow: bool, members: int
 ) -> tuple[BudgetConfig, dict[str, Tensor]]:
     """What the members may cost on `graph`, and the branches that each of them keeps."""
     budget = setup.run.budget
@@ -159,7 +166,6 @@ def _allowed(
         return budget, {}
     if budget.budget is None:
         raise SubnetSearchError("depth masks need a budget of MACs, got a kept share of channels; give a budget")
-    trunk = setup.run.ensemble.trunk_share
     share = budget.budget if alone else depth_budget(graph, members, budget.budget, trunk)
     return budget, depth_masks(graph, members, share, setup.run.seed, trunk)
 

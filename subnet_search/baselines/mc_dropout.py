@@ -13,7 +13,7 @@ def mc_dropout(setup: Setup) -> System:
     """Builds the backbone with dropout of channels in every block, trained with it, asked K times.
 
     Channels are left out of every inner group (of all groups where there is none), each pass with masks of its own
-    that are the same for all images. In training each image is seen once in a pass over the data.
+    that are the same for all images. In `split` mode each image is seen once in a pass over the data.
     """
     run = setup.run
     whole = full_masks(setup.graph.widths, run.members)

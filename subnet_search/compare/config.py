@@ -29,6 +29,10 @@ METHODS = (
 class CompareConfig(JobConfig):
     """Everything that decides a comparison. All systems get the same images, budget and settings of the stages.
 
+    What settings leave open is settled for each system as in a run of its own: masks get a trunk as deep as the budget
+    suggests and a head for each member, but for `masksembles`, whose official layers know neither. To compare masks
+    alone, say `ensemble.trunk=0` and `ensemble.head=shared`.
+
     Images are dealt out to the members (`finetune.mode=split`) where nothing else is said.
 
     Attributes:

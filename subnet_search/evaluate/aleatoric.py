@@ -27,7 +27,7 @@ def human_agreement(aleatoric: Tensor, human_counts: Tensor) -> float | None:
         raise SubnetSearchError(
             f"human counts have shape {tuple(human_counts.shape)}, expected [{len(aleatoric)}, class]: one row for each test sample, in order"
         )
-    counts = human_counts.double().cpu()
+    counts = human_counts.cpu().double()
     totals = counts.sum(dim=1, keepdim=True)
     bad = int(((totals[:, 0] <= 0) | (counts < 0).any(dim=1) | ~torch.isfinite(counts).all(dim=1)).sum())
     if bad:
@@ -35,7 +35,7 @@ def human_agreement(aleatoric: Tensor, human_counts: Tensor) -> float | None:
             f"human counts: {bad} of {len(counts)} rows have no label or a negative one, expected counts of at least 0 with a positive sum"
         )
     doubt = entropy(counts / totals)
-    own = aleatoric.double().cpu()
+    own = aleatoric.cpu().double()
     if bool((own == own[0]).all()) or bool((doubt == doubt[0]).all()):
         return None
     return float(spearmanr(own.numpy(), doubt.numpy()).statistic)

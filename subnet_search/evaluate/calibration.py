@@ -60,7 +60,7 @@ def bins_of(
     Returns:
         For each bin, `[bin]`: the number of samples, the sum of their confidences, and how many of them are right.
     """
-    inside = confidence.double().clamp(0.0, 1.0).cpu().numpy()  # rounding may leave [0, 1], where nothing is counted
+    inside = confidence.cpu().double().clamp(0.0, 1.0).numpy()  # rounding may leave [0, 1], where nothing is counted
     hit = right.cpu().numpy()
     samples, _ = np.histogram(inside, bins, (0.0, 1.0))
     total, _ = np.histogram(inside, bins, (0.0, 1.0), weights=inside)

@@ -140,8 +140,8 @@ def to_masksembles(ensemble: SubnetEnsemble) -> nn.Module:
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:
     """Returns the largest difference of two networks' logits, relative to the largest of them; NaN where one is."""
-    scale = expected.double().abs().max().clamp(min=1e-12)
-    return float((found.double() - expected.double()).abs().max() / scale)
+    found, expected = found.cpu().double(), expected.cpu().double()  # MPS has no float64
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
 @torch.no_grad()

@@ -42,7 +42,8 @@ def save_packed(packed: PackedEnsemble, path: str | Path) -> int:
     if packed.form.compiled:
         raise SubnetSearchError(f"{path}: a compiled form cannot be written; pack without compile")
     like = next(packed.parameters())
-    example = torch.zeros(2, *packed.card.input_shape, dtype=like.dtype, device=like.device)
+    dtype = torch.bfloat16 if packed.form.precision == "bf16" else like.dtype  # the first one may be a norm's
+    example = torch.zeros(2, *packed.card.input_shape, dtype=dtype, device=like.device)
     described = {
         "form": asdict(packed.form),
         "report": {**asdict(packed.report), "timings_ms": dict(packed.report.timings_ms)},

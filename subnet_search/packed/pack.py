@@ -28,6 +28,8 @@ from subnet_search.packed.trace_members import trace_members
 
 TOLERANCE = 1e-4
 """Largest relative difference of the logits from the masked network's, in fp32."""
+ROUNDING = 0.1
+"""The same in bf16, which keeps 8 bits of each number: too coarse to tell a wrong form, so fp32 has to pass before it."""
 PADDING = 1.5
 """The grouped form is not offered where padding to the widest member multiplies the multiply-accumulates by more."""
 
@@ -73,7 +75,8 @@ def pack(ensemble: SubnetEnsemble, example: Tensor, config: PackConfig | None = 
         The packed ensemble, on the ensemble's device, with weights of its own.
 
     Raises:
-        SubnetSearchError: where no form computes what the masked network computes, within `TOLERANCE`.
+        SubnetSearchError: where no form computes what the masked network computes, within `TOLERANCE`; in bf16 one
+            that does in fp32, within `ROUNDING`.
     """
     config = config or PackConfig()
     like = next(ensemble.parameters())
@@ -85,9 +88,11 @@ def pack(ensemble: SubnetEnsemble, example: Tensor, config: PackConfig | None = 
     unavailable: dict[str, str] = {}
     candidates: dict[str, PackedEnsemble] = {}
     for form, program in _programs(reference, example, config.shapes, unavailable).items():
-        for variant in _variants(form, example, config.precision):
-            candidate = _packed(reference, work_in_place(program).module(), variant)
-            _admit(candidate, probes, expected, candidates, unavailable)
+        for variants in _variants(form, example, config.precision):
+            for variant, asked in variants.items():
+                candidate = _packed(reference, work_in_place(program).module(), variant)
+                if not _admit(candidate, probes, expected, candidates if asked else {}, unavailable):
+                    break
     times = _timed(candidates, example, config.seconds, unavailable)
     if config.compile:
         fastest = candidates[next(iter(times))]
@@ -156,12 +161,12 @@ def _padded(mask: Tensor) -> Tensor:
     return wide.scatter(1, order[:, : int(mask.sum(dim=1).max())], True)
 
 
-def _variants(form: Form, example: Tensor, precision: Precision) -> Iterator[Form]:
-    """The form in every layout of memory and every precision to be tried."""
-    precisions = {resolve(example.device, precision), *(("fp32",) if precision == "auto" else ())}
-    for chosen in sorted(precisions):
-        for channels_last in (False, True) if example.ndim == 4 else (False,):
-            yield replace(form, channels_last=channels_last, precision=chosen)
+def _variants(form: Form, example: Tensor, precision: Precision) -> Iterator[dict[Form, bool]]:
+    """The form in every layout of memory: its precisions, fp32 first, and whether each is asked for or a proof alone."""
+    asked = {resolve(example.device, precision), *(("fp32",) if precision == "auto" else ())}
+    for channels_last in (False, True) if example.ndim == 4 else (False,):
+        layout = replace(form, channels_last=channels_last)
+        yield {replace(layout, precision=one): one in asked for one in sorted({"fp32", *asked}, reverse=True)}
 
 
 def _packed(ensemble: SubnetEnsemble, module: nn.Module, form: Form) -> PackedEnsemble:
@@ -207,8 +212,7 @@ def _admit(
         unavailable[name] = f"it does not run: {type(error).__name__}: {first_line(error)}"
         return False
     difference = max(map(_difference, got, expected))
-    # bfloat16 keeps 8 bits of each number: its difference is told, and no reason to refuse what fp32 has passed
-    if not difference <= TOLERANCE and (candidate.form.precision == "fp32" or difference != difference):
+    if not difference <= (TOLERANCE if candidate.form.precision == "fp32" else ROUNDING):  # NaN is no less than either
         unavailable[name] = f"its logits differ from the masked network's by {difference:.2g}, relative to the largest"
         return False
     candidate.report = replace(candidate.report, difference=difference)

@@ -3,7 +3,7 @@
 - `fisher`: E[(∂L/∂g_c)²] at g = 1 (Theis et al. 2018, equation 8, up to the factor ½).
 - `taylor`: E[|∂L/∂g_c · g_c|] at g = 1 (Molchanov et al. 2017, equation 8, for a whole channel).
 - `sampled`: E over images and α of |∂L(g_c = α)/∂g_c|^p, where each row draws a group and an α. The mean stands
-  outside of the power, so this is an upper bound of the `group` path of `ig` (Jensen), at the cost of the joint one.
+  outside of the power, so for p ≥ 1 this is an upper bound of the `group` path of `ig` (Jensen), at the cost of the joint one.
 """
 
 from __future__ import annotations

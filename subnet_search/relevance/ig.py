@@ -85,7 +85,7 @@ def score_ig(
             attributions = _integrated(loss, start, extra, config)
             end = tuple(torch.zeros_like(gate) for gate in start)
             with torch.no_grad():
-                change = (loss(*start, *extra) - loss(*end, *extra)).double().cpu()
+                change = (loss(*start, *extra) - loss(*end, *extra)).cpu().double()  # MPS has no float64
             error = sum((a.sum(dim=1) for a in attributions), torch.zeros(len(rows), device=device)).cpu() - change
             sums[number] += torch.stack([error.sum(), change.sum(), error.abs().sum(), change.abs().sum()])
             for name, attribution in zip(path, attributions, strict=True):

@@ -14,8 +14,8 @@ def best_of_n(candidates: Sequence[MaskSet], measure: Callable[[MaskSet], float]
 
     Args:
         candidates: The mask sets, at least one.
-        measure: Gives a mask set's validation loss after the norms were recalibrated, lower is better. NaN counts as
-            infinitely bad.
+        measure: Gives a mask set's loss after the norms were recalibrated, lower is better. NaN counts as infinitely
+            bad.
 
     Returns:
         The first of the best, and all measurements in order.
@@ -28,6 +28,6 @@ def best_of_n(candidates: Sequence[MaskSet], measure: Callable[[MaskSet], float]
     best = min(ranked)
     if math.isinf(best):
         raise SubnetSearchError(
-            f"best-of-n: none of {len(values)} candidates has a finite measurement (got {values}); check the validation data and the weights for NaN"
+            f"best-of-n: none of {len(values)} candidates has a finite measurement (got {values}); check the images and the weights for NaN"
         )
     return candidates[ranked.index(best)], values

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from subnet_search.backbones import Backbone, Card
 from subnet_search.baselines import BaselineConfig, build
 from subnet_search.baselines.mimo import Mimo, widened
-from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, finetune
-from subnet_search.groups import find_groups
+from subnet_search.groups import find_groups, trunk_layers
 from subnet_search.masks import full_masks
 
 
@@ -117,6 +117,13 @@ def test_with_masks_each_network_starts_from_the_backbone(make_setup) -> None:
     assert (system.predictor.members, system.predictor.inputs, system.origin) == (12, 4, "backbone")
     own = system.predictor.predictor.network.layer1[0].conv1.weight
     assert torch.equal(own, setup.backbone.model.layer1[0].conv1.weight)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.55, 0.75])
+def test_behind_a_trunk_it_is_as_deep_as_the_masks_were_searched_for(make_setup, share) -> None:
+    setup = make_setup(0, BaselineConfig(inputs=4), ensemble=EnsembleConfig(trunk=share))
+    inside = build("random+mimo", setup).predictor.predictor
+    assert trunk_layers(inside.graph, inside.config.trunk_share) == trunk_layers(setup.graph, share)
 
 
 def own(network: nn.Module) -> Backbone:

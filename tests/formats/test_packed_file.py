@@ -4,9 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from subnet_search.backbones import Card
+from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.formats import load_packed, save_packed
+from subnet_search.groups import find_groups
+from subnet_search.masks import MaskSet
 from subnet_search.packed import PackConfig, pack
 
 
@@ -27,6 +32,18 @@ def test_a_packed_ensemble_is_what_it_was(digits, tmp_path, shape) -> None:
     )
     assert loaded.identity() == packed.identity()
     assert dict(loaded.report.timings_ms) == dict(packed.report.timings_ms)
+
+
+def test_a_network_that_begins_with_a_norm_is_written_in_bfloat16(tmp_path) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 3)).eval()
+    graph = find_groups(network, torch.zeros(2, 2, 6, 6))
+    masks = MaskSet({name: torch.arange(width) % 2 == torch.tensor([[0], [1]]) for name, width in graph.widths.items()}, "random")  # fmt: skip
+    ensemble = SubnetEnsemble(network, graph, masks, Card("norm", (2, 6, 6), ("a", "b", "c")))
+    packed = pack(ensemble, torch.rand(2, 2, 6, 6), PackConfig(("sliced",), precision="bf16", seconds=0.0))
+    assert next(packed.parameters()).dtype == torch.float32
+    save_packed(packed, tmp_path / "packed.pt2")
+    images = torch.rand(3, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(load_packed(tmp_path / "packed.pt2")(images), packed(images), rtol=0, atol=1e-6)
 
 
 class Evil:

@@ -100,8 +100,9 @@ def test_a_shared_stem_is_one_of_the_forms_where_there_is_one(make, halves) -> N
     assert {"sliced", "sliced, shared stem", "grouped", "grouped, shared stem"} <= set(packed.report.timings_ms)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])  # what bf16 rounds is no excuse
 @pytest.mark.parametrize("shape", BOTH)
-def test_a_wrong_slice_is_caught(make, monkeypatch, shape) -> None:
+def test_a_wrong_slice_is_caught(make, monkeypatch, shape, precision) -> None:
     ensemble = make("projected")
     right = Slice.positions
 
@@ -110,7 +111,7 @@ def test_a_wrong_slice_is_caught(make, monkeypatch, shape) -> None:
 
     monkeypatch.setattr(Slice, "positions", wrong)
     with pytest.raises(SubnetSearchError, match="cannot be packed: no form computes what the masked network does"):
-        pack(ensemble, example(ensemble), replace(QUICK, shapes=(shape,)))
+        pack(ensemble, example(ensemble), replace(QUICK, shapes=(shape,), precision=precision))
 
 
 def test_a_wrong_place_of_padded_channels_is_caught(make, monkeypatch) -> None:
@@ -189,6 +190,13 @@ def test_bfloat16_is_tried_when_asked_for(make) -> None:
     assert got.dtype == torch.float32
     assert 1e-5 < (got - expected).abs().max() / expected.abs().max() < 0.1
     assert packed.report.difference > 1e-5
+
+
+def test_bfloat16_that_rounds_too_much_is_refused(make, monkeypatch) -> None:
+    ensemble = make("pre-activation")
+    monkeypatch.setattr("subnet_search.packed.pack.ROUNDING", 1e-9)
+    with pytest.raises(SubnetSearchError, match="bf16: its logits differ from the masked network's"):
+        pack(ensemble, example(ensemble), replace(QUICK, precision="bf16"))
 
 
 def test_a_compiled_form_is_checked_and_measured_as_any_other(make, monkeypatch) -> None:
