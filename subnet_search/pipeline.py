@@ -15,6 +15,7 @@ from rich.progress import Progress
 from subnet_search.backbones import Backbone
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.entwined import joined
+from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, known_limits, result_row
 from subnet_search.evidence import evidence_of
 from subnet_search.export import export_ensemble, update_figures
@@ -172,10 +173,12 @@ def run(
             for name, row in metrics.items():
                 log.info("%s: accuracy %.4f, NLL %.4f", name, row["metrics"]["cls/Acc"], row["metrics"]["cls/NLL"])
         if until == "export":
-            export(ensemble, folder, splits, metrics, chosen, progress)
+            export(ensemble, folder, metrics, chosen)
         if report and not folder.report.exists():
             write_run_report(folder)
             log.info("reported in %s", folder.report)
+        if until == "export" and chosen.export.formats:  # last: not every network has every form
+            export_formats(ensemble, folder, splits, metrics, chosen, progress)
         return RunResult(folder, masks, ensemble, metrics)
 
 
@@ -233,7 +236,21 @@ def figures(
     return rows
 
 
-def export(
+def export(ensemble: SubnetEnsemble, folder: RunFolder, metrics: Mapping[str, Any], config: RunConfig) -> None:
+    """Writes the ensemble as this package loads it, where it is not there yet."""
+    if folder.ensemble.exists():
+        return
+    export_ensemble(
+        ensemble,
+        folder.ensemble,
+        budget=config.budget.budget,
+        metrics=metrics["ensemble"]["metrics"],
+        settings=to_dict(config),
+    )
+    log.info("exported to %s", folder.ensemble)
+
+
+def export_formats(
     ensemble: SubnetEnsemble,
     folder: RunFolder,
     splits: Splits,
@@ -241,17 +258,10 @@ def export(
     config: RunConfig,
     progress: Progress | None = None,
 ) -> None:
-    """Writes the ensemble as this package loads it, where it is not there yet, and in the other forms asked for."""
-    if not folder.ensemble.exists():
-        export_ensemble(
-            ensemble,
-            folder.ensemble,
-            budget=config.budget.budget,
-            metrics=metrics["ensemble"]["metrics"],
-            settings=to_dict(config),
-        )
-        log.info("exported to %s", folder.ensemble)
-    if config.export.formats:
-        refuse = known_limits(metrics["ensemble"]["metrics"])
+    """Writes the ensemble in the other forms asked for; an error says which of them there are not."""
+    refuse = known_limits(metrics["ensemble"]["metrics"])
+    try:
         write_formats(ensemble, folder.formats, config.export, splits.train, splits.validation, progress, refuse)
-        log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)
+    except SubnetSearchError as problem:
+        raise SubnetSearchError(f"{problem}\nall else of the run is in {folder.path}") from problem
+    log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)

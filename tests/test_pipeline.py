@@ -21,6 +21,7 @@ from subnet_search.evaluate import EvaluateConfig, known_limits
 from subnet_search.evaluate.keys import CRITERIA, FIGURES, FIXED_KEYS, SCORES, limit_key
 from subnet_search.export import load_ensemble, read_manifest
 from subnet_search.finetune import FinetuneConfig, checkpoint
+from subnet_search.formats import FormatsConfig, write
 from subnet_search.inputs import Splits
 from subnet_search.pipeline import STAGES, RunResult, Stage
 from subnet_search.relevance import RelevanceConfig
@@ -109,6 +110,22 @@ def test_stage_by_stage_is_the_same_run(tmp_path, finished) -> None:
         assert names(config.out) == LEFT_BY[stage]
     expected = {name: {**row, "cplx/LatencyMs": None} for name, row in figures(finished).items()}
     assert figures(result) == expected
+
+
+def test_a_form_that_cannot_be_written_costs_neither_the_report_nor_the_other_forms(tmp_path, monkeypatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise SubnetSearchError("no official layers")
+
+    monkeypatch.setattr(write, "to_masksembles", refuse)
+    config = tiny(tmp_path / "run", export=FormatsConfig(("masksembles", "member")))
+    with pytest.raises(
+        SubnetSearchError, match=r"written: masksembles, .*\nmasksembles: no official .*\nall else .*run$"
+    ):
+        run(config, report=True)
+    assert names(config.out) == FILES | {"formats"}
+    members = {f"member-{k}.safetensors" for k in range(3)}
+    assert names(config.out / "formats") == {"report.json", *members}
+    load_ensemble(config.out / "ensemble")
 
 
 def test_other_test_images_under_the_same_name_are_evaluated_anew(tmp_path, monkeypatch) -> None:

@@ -85,7 +85,8 @@ def write_formats(
     """Writes the files one after the other, each whole or not at all, after it was checked against the ensemble.
 
     What was written is kept in `report.json` in the folder, after each format. Files that are there, of this ensemble and
-    with these settings, are not made again, so that an interrupted call goes on where it was.
+    with these settings, are not made again, so that an interrupted call goes on where it was. A form that cannot be
+    written keeps no other one from being written.
 
     Args:
         ensemble: The ensemble; it is not changed.
@@ -101,8 +102,8 @@ def write_formats(
         folder.
 
     Raises:
-        SubnetSearchError: where a package is missing (the message names the extra), or a file would not answer as the
-            ensemble does. Files that were finished before stay.
+        SubnetSearchError: in the end, with all forms that could not be written and why: where a package is missing (the
+            message names the extra), or a file would not answer as the ensemble does. All others are there.
     """
     folder = Path(folder)
     ensemble = ensemble.select(range(ensemble.members)).cpu().eval()
@@ -135,6 +136,7 @@ def write_formats(
     report = _read_report(folder)
     source = {**asdict(config), "formats": None, "ensemble": _digest(ensemble)}
     told = {"outputs": list(OUTPUTS), "refuse": dict(refuse or {})}
+    failed: dict[str, SubnetSearchError] = {}
     task = progress.add_task("exporting", total=len(config.formats)) if progress else None
     for name in config.formats:
         if progress and task is not None:
@@ -142,11 +144,23 @@ def write_formats(
         done = report.get(name, {})
         made_of = {**source, **told} if name in DESCRIBED else source
         if done.get("made_of") != made_of or not all((folder / file).exists() for file in done["files"]):
-            report[name] = {**writers[name](), "made_of": made_of}
-            write_json(folder / REPORT, report)
+            try:
+                report[name] = {**writers[name](), "made_of": made_of}
+                write_json(folder / REPORT, report)
+            except SubnetSearchError as problem:
+                failed[name] = problem
         if progress and task is not None:
             progress.advance(task)
+    if failed:
+        raise _unwritten(failed, folder, len(failed) < len(set(config.formats)))
     return report
+
+
+def _unwritten(failed: Mapping[str, SubnetSearchError], folder: Path, others: bool) -> SubnetSearchError:
+    """One error of those of single formats."""
+    reasons = "".join(f"\n{name}: {problem}" for name, problem in failed.items())
+    kept = f", the others are in {folder}" if others else ""
+    return SubnetSearchError(f"formats that could not be written: {', '.join(failed)}{kept}{reasons}")
 
 
 def _read_report(folder: Path) -> dict[str, dict[str, Any]]:

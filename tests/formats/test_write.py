@@ -70,6 +70,28 @@ def test_an_onnx_file_that_cannot_be_written_is_told_by_its_name(digits, tmp_pat
     assert not (tmp_path / "ensemble.onnx").exists()
 
 
+def test_a_form_that_cannot_be_written_keeps_no_other_from_being_written(digits, tmp_path, monkeypatch) -> None:
+    def refuse(message: str) -> None:
+        raise SubnetSearchError(message)
+
+    official = write.to_masksembles
+    monkeypatch.setattr(write, "to_masksembles", lambda _: refuse("no official layers"))
+    monkeypatch.setattr(write, "export_pt2", lambda *_, **__: refuse("no program"))
+    asked = FormatsConfig(("pt2", "masksembles", "member"))
+    with pytest.raises(SubnetSearchError, match="could not be written") as stopped:
+        write_formats(digits, tmp_path, asked, images_of(digits))
+    assert str(stopped.value).splitlines() == [
+        f"formats that could not be written: pt2, masksembles, the others are in {tmp_path}",
+        "pt2: no program",
+        "masksembles: no official layers",
+    ]
+    assert list(json.loads((tmp_path / "report.json").read_text())) == ["member"]
+    monkeypatch.setattr(write, "to_masksembles", official)
+    with pytest.raises(SubnetSearchError, match=r"written: pt2, the others"):
+        write_formats(digits, tmp_path, asked, images_of(digits))
+    assert list(json.loads((tmp_path / "report.json").read_text())) == ["member", "masksembles"]
+
+
 @pytest.mark.parametrize("int8", [False, True])
 def test_the_executorch_file_is_of_one_image_and_quantised_where_asked_for(digits, tmp_path, monkeypatch, int8) -> None:
     given, timed = [], []
