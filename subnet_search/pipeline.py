@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from accelerate import Accelerator
@@ -18,7 +19,8 @@ from subnet_search.entwined import joined
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import Answers, Outputs, answers_of, evaluate, known_limits, result_row
 from subnet_search.evidence import evidence_of
-from subnet_search.export import export_ensemble, update_figures
+from subnet_search.export import check_files, export_ensemble, update_figures
+from subnet_search.export.manifest import MANIFEST, WEIGHTS
 from subnet_search.files import write_json
 from subnet_search.finetune import History
 from subnet_search.formats import write_formats
@@ -168,7 +170,7 @@ def run(
             metrics = figures(ensemble, backbone, graph, splits, history, chosen, inputs, progress, answers)
             folder.save_evidence(evidence_of(answers, splits.judged, ensemble, history, metrics, passed))
             write_json(folder.metrics_file, metrics)
-            if folder.ensemble.exists():
+            if folder.ensemble.exists() and _damage(folder.ensemble) is None:
                 update_figures(folder.ensemble, metrics["ensemble"]["metrics"], to_dict(chosen))
             for name, row in metrics.items():
                 log.info("%s: accuracy %.4f, NLL %.4f", name, row["metrics"]["cls/Acc"], row["metrics"]["cls/NLL"])
@@ -237,9 +239,15 @@ def figures(
 
 
 def export(ensemble: SubnetEnsemble, folder: RunFolder, metrics: Mapping[str, Any], config: RunConfig) -> None:
-    """Writes the ensemble as this package loads it, where it is not there yet."""
+    """Writes the ensemble as this package loads it, where it is not there yet, or is damaged."""
     if folder.ensemble.exists():
-        return
+        problem = _damage(folder.ensemble)
+        if problem is None:
+            return
+        log.warning("exported again, because: %s", problem)
+        if folder.ensemble.is_dir():  # what is not ours in there stays, and is named by the export
+            for name in (MANIFEST, WEIGHTS):
+                (folder.ensemble / name).unlink(missing_ok=True)
     export_ensemble(
         ensemble,
         folder.ensemble,
@@ -265,3 +273,12 @@ def export_formats(
     except SubnetSearchError as problem:
         raise SubnetSearchError(f"{problem}\nall else of the run is in {folder.path}") from problem
     log.info("exported as %s to %s", ", ".join(config.export.formats), folder.formats)
+
+
+def _damage(folder: Path) -> SubnetSearchError | None:
+    """What is wrong with the files of an exported ensemble."""
+    try:
+        check_files(folder)
+    except SubnetSearchError as problem:
+        return problem
+    return None

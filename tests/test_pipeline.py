@@ -128,6 +128,32 @@ def test_a_form_that_cannot_be_written_costs_neither_the_report_nor_the_other_fo
     load_ensemble(config.out / "ensemble")
 
 
+@pytest.mark.parametrize(("name", "reason"), [("model.safetensors", "SHA-256 is"), ("manifest.json", "no JSON")])
+def test_a_damaged_export_is_made_again(tmp_path, name, reason) -> None:
+    config = tiny(tmp_path / "run")
+    first = run(config)
+    before = {path.name: path.read_bytes() for path in first.folder.ensemble.iterdir()}
+    path = first.folder.ensemble / name
+    path.write_bytes(before[name][:100])
+    run(config, until="evaluate")  # leaves the damaged folder alone
+    assert path.read_bytes() == before[name][:100]
+    run(config)
+    lines = (config.out / "log.txt").read_text().splitlines()
+    assert any(f"exported again, because: {path}: " in line and reason in line for line in lines)
+    assert (first.folder.ensemble / "model.safetensors").read_bytes() == before["model.safetensors"]
+    assert load_ensemble(first.folder.ensemble).masks.digest() == first.masks.digest()
+
+
+def test_an_export_among_other_files_is_not_made_again(tmp_path) -> None:
+    config = tiny(tmp_path / "run")
+    folder = run(config).folder.ensemble
+    (folder / "manifest.json").write_text("{")
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(SubnetSearchError, match="found a folder that is not empty"):
+        run(config)
+    assert (folder / "thesis.tex").exists()
+
+
 def test_other_test_images_under_the_same_name_are_evaluated_anew(tmp_path, monkeypatch) -> None:
     test = load_data("digits:test", load_backbone("digits").card)
     file = tmp_path / "test.npz"

@@ -14,7 +14,7 @@ from subnet_search.backbones.checkpoint import load_weights, read_checkpoint
 from subnet_search.backbones.load import BUILT_IN
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
-from subnet_search.export.manifest import WEIGHTS, read_manifest
+from subnet_search.export.manifest import WEIGHTS, Manifest, read_manifest
 
 
 def load_ensemble(folder: str | Path, network: nn.Module | None = None, *, import_code: bool = False) -> SubnetEnsemble:
@@ -40,9 +40,8 @@ def load_ensemble(folder: str | Path, network: nn.Module | None = None, *, impor
             is of another architecture, or it is not built in and neither `network` nor `import_code` is given.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    manifest = check_files(folder)
     path = folder / WEIGHTS
-    _check_digest(path, manifest.weights_sha256)
     state = read_checkpoint(path)
     dense = _build(manifest.card, folder, import_code) if network is None else network
     try:
@@ -57,6 +56,23 @@ def load_ensemble(folder: str | Path, network: nn.Module | None = None, *, impor
     memory = torch.channels_last if manifest.memory_format == "channels_last" else torch.contiguous_format
     ensemble.to(memory_format=memory)  # type: ignore[call-overload] # the stubs know only the variant with a device
     return ensemble.eval()
+
+
+def check_files(folder: Path) -> Manifest:
+    """Reads the manifest of an exported ensemble, and looks whether the weights are those that it describes.
+
+    Args:
+        folder: The folder that `export_ensemble` wrote.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        SubnetSearchError: where the folder or a file is missing, damaged, or of another format version.
+    """
+    manifest = read_manifest(folder)
+    _check_digest(folder / WEIGHTS, manifest.weights_sha256)
+    return manifest
 
 
 def _check_digest(path: Path, expected: str) -> None:
