@@ -23,11 +23,13 @@ def write_record(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
     write_bytes(path, save(contiguous, {"notes": json.dumps(notes)}))
 
 
-def read_record(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def read_record(
+    path: Path, advice: str = "delete it, and the stage is run again"
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Reads what `write_record` wrote; None where there is no file.
 
     Raises:
-        SubnetSearchError: where the file is damaged.
+        SubnetSearchError: where the file is damaged, with the advice what to do then.
     """
     if not path.exists():
         return None
@@ -36,7 +38,7 @@ def read_record(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             notes: dict[str, Any] = json.loads(file.metadata()["notes"])
             return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
-        raise SubnetSearchError(f"{path} is damaged ({problem}); delete it, and the stage is run again") from problem
+        raise SubnetSearchError(f"{path} is damaged ({problem}); {advice}") from problem
 
 
 def write_masks(path: Path, masks: MaskSet) -> None:

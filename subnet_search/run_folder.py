@@ -184,7 +184,7 @@ class RunFolder:
         """Returns the figures, or None where there are none (for these settings and inputs, which go together)."""
         if not self.metrics_file.exists():
             return None
-        metrics = _read_json(self.metrics_file)
+        metrics = _read_json(self.metrics_file, f"delete this file alone, or {self._evaluated}; no training is lost")
         if config is None or inputs is None:
             return metrics
         other = {"out": None, "export": None, "log": None}  # which do not change what was measured
@@ -198,8 +198,13 @@ class RunFolder:
 
     def evidence(self) -> Evidence | None:
         """Returns what the figures of the report are drawn from; None where nothing was kept, as by older versions."""
-        found = read_record(self.path / EVIDENCE)
+        found = read_record(self.path / EVIDENCE, self._evaluated)
         return None if found is None else Evidence.of(*found)
+
+    @property
+    def _evaluated(self) -> str:
+        """What makes damaged figures, and what they are drawn from, again."""
+        return f"run subnet-search evaluate --out {self.path}, which writes it anew"
 
     def _any(self, names: tuple[str, ...]) -> bool:
         return any((self.path / name).exists() for name in names)
@@ -219,13 +224,13 @@ class RunFolder:
         return found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, advice: str = "use another --out, or delete the folder") -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a mapping, got {type(content).__name__}")
     except (OSError, ValueError) as problem:
-        raise SubnetSearchError(
-            f"{path} cannot be read ({problem}); use another --out, or delete the folder"
-        ) from problem
+        raise SubnetSearchError(f"{path} cannot be read ({problem}); {advice}") from problem
     return content
 
 

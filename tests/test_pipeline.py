@@ -19,12 +19,14 @@ from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig, known_limits
 from subnet_search.evaluate.keys import CRITERIA, FIGURES, FIXED_KEYS, SCORES, limit_key
+from subnet_search.evidence import digest_of
 from subnet_search.export import load_ensemble, read_manifest
 from subnet_search.finetune import FinetuneConfig, checkpoint
 from subnet_search.formats import FormatsConfig, write
 from subnet_search.inputs import Splits
 from subnet_search.pipeline import STAGES, RunResult, Stage
 from subnet_search.relevance import RelevanceConfig
+from subnet_search.report import write_run_report
 from subnet_search.search import ALGORITHMS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig
 
@@ -142,6 +144,41 @@ def test_a_damaged_export_is_made_again(tmp_path, name, reason) -> None:
     assert any(f"exported again, because: {path}: " in line and reason in line for line in lines)
     assert (first.folder.ensemble / "model.safetensors").read_bytes() == before["model.safetensors"]
     assert load_ensemble(first.folder.ensemble).masks.digest() == first.masks.digest()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_damaged_figures_cost_an_evaluation_and_no_training(tmp_path, monkeypatch, content, deleted) -> None:
+    config = tiny(tmp_path / "run")
+    first = run(config)
+    path = first.folder.metrics_file
+    path.write_text(content)
+    advice = rf"{path} cannot be read .*; delete this file alone, or run subnet-search evaluate --out {config.out}, "
+    with pytest.raises(SubnetSearchError, match=advice):
+        run(config)
+    for stage in ("score", "search"):
+        monkeypatch.setattr(pipeline, stage, lambda *_, stage=stage: pytest.fail(f"{stage} was run again"))
+    checkpoint_before = first.folder.checkpoint.read_bytes()
+    if deleted:
+        path.unlink()
+    assert figures(run(config, until="export" if deleted else "evaluate")) == figures(first)
+    assert first.folder.metrics() is not None
+    assert first.folder.checkpoint.read_bytes() == checkpoint_before
+
+
+def test_damaged_evidence_is_made_again_by_the_command_that_is_named(tmp_path) -> None:
+    config = tiny(tmp_path / "run")
+    first = run(config, report=True)
+    path = config.out / "evidence.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    advice = rf"{path} is damaged .*; run subnet-search evaluate --out {config.out}, which"
+    with pytest.raises(SubnetSearchError, match=advice):
+        write_run_report(first.folder)
+    run(config, until="evaluate", report=True)
+    evidence = first.folder.evidence()
+    assert evidence is not None
+    assert evidence.metrics == digest_of(first.folder.metrics())
+    write_run_report(first.folder)
 
 
 def test_an_export_among_other_files_is_not_made_again(tmp_path) -> None:
