@@ -26,6 +26,7 @@ from subnet_search.data import (
     load_image,
     split,
 )
+from subnet_search.data.folder import printable
 from subnet_search.errors import SubnetSearchError
 from subnet_search.settings import BackboneConfig, DataConfig
 
@@ -137,7 +138,7 @@ def open_images(place: str, card: Card, resize: bool = False) -> ArrayDataset:
     path = Path(place)
     if path.is_file() and path.suffix.lower() != ".npz":
         image = load_image(path, card.input_shape, resize)
-        return ArrayDataset(image[None], torch.tensor([UNLABELLED]), place)
+        return ArrayDataset(image[None], torch.tensor([UNLABELLED]), place, (printable(Path(path.name)),))
     if path.exists():
         place = f"{'folder' if path.is_dir() else 'npz'}:{path}"
     return load_data(place, card, resize=resize, labelled=False)

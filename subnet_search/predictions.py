@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress
 from torch.utils.data import Dataset
 
-from subnet_search.data import batches
+from subnet_search.data import ArrayDataset, batches
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import refused
@@ -30,12 +30,12 @@ def write_predictions(
     progress: Progress | None = None,
     refuse: Mapping[str, float] | None = None,
 ) -> int:
-    """Classifies images and writes one record for each, in their order.
+    """Classifies images and writes one record for each, in their order, with the `file` of those that come from files.
 
     Args:
         ensemble: The network.
         dataset: Raw images.
-        path: Target; `.csv` or `.json` decides the form. A file there is replaced.
+        path: Target; `.csv` or `.json`, in small or capital letters, decides the form. A file there is replaced.
         batch_size: Images of one forward pass.
         progress: Bar to report to.
         refuse: Score → limit (`evaluate.limits`); images that are beyond one of them are `refused`, 1 or 0.
@@ -46,12 +46,14 @@ def write_predictions(
     Raises:
         SubnetSearchError: where the suffix is another, `batch_size` is less than 1, or the file cannot be written.
     """
-    if path.suffix not in (".csv", ".json"):
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".json"):
         raise SubnetSearchError(f"predictions go to a .csv or .json file, got {path}; choose such a name for --out")
     if batch_size < 1:
         raise SubnetSearchError(f"batch_size is {batch_size}, expected at least 1")
     check_out(path)
     records: list[Record] = []
+    files = dataset.files if isinstance(dataset, ArrayDataset) else ()
     total = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
     task = progress.add_task("predicting", total=total) if progress else None
     for images, _ in batches(dataset, batch_size):
@@ -60,7 +62,10 @@ def write_predictions(
         for row in range(len(images)):
             probabilities = answer.probabilities[row].tolist()
             best = max(range(len(probabilities)), key=probabilities.__getitem__)
-            record: Record = {"index": len(records), "class": ensemble.card.classes[best]}
+            record: Record = {"index": len(records)}
+            if files:
+                record["file"] = files[len(records)]
+            record["class"] = ensemble.card.classes[best]
             record |= {name: float(getattr(answer, name)[row]) for name in UNCERTAINTIES}
             if refuse:
                 record["refused"] = int(any(beyond[row] for beyond in beyonds))
@@ -69,7 +74,7 @@ def write_predictions(
         if progress and task is not None:
             progress.advance(task, len(images))
     try:
-        write_text(path, _json(records) if path.suffix == ".json" else _csv(records))
+        write_text(path, _json(records) if suffix == ".json" else _csv(records))
     except OSError as problem:
         raise SubnetSearchError(f"{path} cannot be written ({problem}); choose another --out") from problem
     return len(records)

@@ -142,8 +142,13 @@ def test_images_are_opened_by_path_or_source(tmp_path) -> None:
     for name in ("a.png", "sub/b.png"):
         Image.new("L", (8, 8), 200).save(tmp_path / "folder" / name)
     npz(tmp_path / "x.npz", x=IMAGES)
-    for place, count in (("folder", 2), ("folder/a.png", 1), ("x.npz", 20)):
+    for place, count, files in (
+        ("folder", 2, ("a.png", "sub/b.png")),
+        ("folder/sub/b.png", 1, ("b.png",)),
+        ("x.npz", 20, ()),
+    ):
         dataset = open_images(str(tmp_path / place), CARD)
+        assert dataset.files == files
         assert (len(dataset), set(dataset.labels.tolist())) == (count, {UNLABELLED})
     assert len(open_images(f"npz:{tmp_path / 'x.npz'}", CARD)) == 20
     assert set(open_images("digits:test", CARD).labels.tolist()) == {UNLABELLED}

@@ -1,5 +1,7 @@
 import csv
+import io
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +68,17 @@ def test_csv_and_json_hold_the_same(tmp_path, ensemble, images) -> None:
         rows = list(csv.DictReader(file))
     records = json.loads((tmp_path / "p.json").read_text())
     assert [{key: str(value) for key, value in record.items()} for record in records] == rows
+
+
+@pytest.mark.parametrize("name", ["p.CSV", "p.Json"])
+def test_images_from_files_are_named_and_capital_suffixes_count(tmp_path, ensemble, images, name) -> None:
+    write_predictions(ensemble, replace(images, files=tuple(f"x/{k}.png" for k in range(11))), tmp_path / name, 4)
+    text = (tmp_path / name).read_text()
+    records = json.loads(text) if name == "p.Json" else list(csv.DictReader(io.StringIO(text)))
+    assert list(records[0])[:3] == ["index", "file", "class"]
+    assert [(str(record["index"]), record["file"]) for record in records] == [(str(k), f"x/{k}.png") for k in range(11)]
+    write_predictions(ensemble, images, tmp_path / name)
+    assert "file" not in (tmp_path / name).read_text()
 
 
 def test_a_file_there_is_replaced(tmp_path, ensemble, images) -> None:

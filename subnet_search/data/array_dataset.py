@@ -26,6 +26,7 @@ class ArrayDataset(Dataset[tuple[Tensor, int]]):
         images: `[N, *input_shape]`, uint8 in 0..255 or floating point in [0, 1].
         labels: int64 `[N]`, class indices, or −1 where there is no label.
         source: Where the images come from, for error messages.
+        files: The file of each image, relative to the folder that was read; empty where the images are no files.
 
     Raises:
         SubnetSearchError: where there are no images, lengths differ, the types are others, or values are NaN,
@@ -35,6 +36,7 @@ class ArrayDataset(Dataset[tuple[Tensor, int]]):
     images: Tensor
     labels: Tensor
     source: str = "dataset"
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim < 2 or len(self.images) == 0:
@@ -48,6 +50,10 @@ class ArrayDataset(Dataset[tuple[Tensor, int]]):
         if self.labels.dtype != torch.int64:
             raise SubnetSearchError(
                 f"{self.source}: labels are {self.labels.dtype}, expected torch.int64 class indices"
+            )
+        if len(self.files) not in (0, len(self.images)):
+            raise SubnetSearchError(
+                f"{self.source}: {len(self.images)} images but {len(self.files)} files, expected one file for each image, or none"
             )
         check_images(self.images, self.source)
 
@@ -64,7 +70,9 @@ class ArrayDataset(Dataset[tuple[Tensor, int]]):
 
     def subset(self, indices: Tensor | Sequence[int]) -> ArrayDataset:
         """Returns the samples at `indices`, in that order, as a dataset of its own."""
-        return ArrayDataset(*self.__getitems__(torch.as_tensor(indices).tolist()), self.source)
+        places = torch.as_tensor(indices).tolist()
+        files = tuple(self.files[place] for place in places) if self.files else ()
+        return ArrayDataset(*self.__getitems__(places), self.source, files)
 
 
 def check_images(images: Tensor, source: str) -> None:

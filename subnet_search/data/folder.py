@@ -77,7 +77,7 @@ def load_folder(
         labelled: False reads all images below the folder, in whatever sub-folders, without labels.
 
     Returns:
-        The dataset, images uint8 `[N, *input_shape]`.
+        The dataset, images uint8 `[N, *input_shape]`, with their files relative to the folder.
 
     Raises:
         SubnetSearchError: where folder, classes or images are missing, sub-folders do not match the classes, or an
@@ -95,7 +95,13 @@ def load_folder(
     else:
         files = [(file, UNLABELLED) for file in _image_files(path, source)]
     images = torch.stack([load_image(file, input_shape, resize) for file, _ in files])
-    return ArrayDataset(images, torch.tensor([label for _, label in files]), source)
+    names = tuple(printable(file.relative_to(path)) for file, _ in files)
+    return ArrayDataset(images, torch.tensor([label for _, label in files]), source, names)
+
+
+def printable(path: Path) -> str:
+    """Returns a path with slashes; bytes in it that are no UTF-8, which no text can hold, become �."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _class_labels(names: list[str], classes: Sequence[str], source: str) -> dict[str, int]:

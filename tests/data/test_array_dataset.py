@@ -28,6 +28,14 @@ def test_items_batches_and_subsets_agree() -> None:
         assert part.source == "mine"
 
 
+def test_files_go_with_their_images() -> None:
+    dataset = ArrayDataset(IMAGES, LABELS, "mine", tuple("abcdef"))
+    assert dataset.subset([5, 1, 5]).files == ("f", "b", "f")
+    assert ArrayDataset(IMAGES, LABELS).subset([5]).files == ()
+    with pytest.raises(SubnetSearchError, match="mine: 6 images but 1 files"):
+        ArrayDataset(IMAGES, LABELS, "mine", ("a",))
+
+
 @pytest.mark.parametrize(
     "images",
     [

@@ -46,6 +46,16 @@ def test_without_labels_any_tree_will_do(tmp_path: Path) -> None:
     assert load_folder(tmp_path, (3, 4, 5), CLASSES, labelled=False).labels.tolist() == [-1, -1]
 
 
+def test_files_are_named_from_the_folder_on(tmp_path: Path) -> None:
+    write_classes(tmp_path, ["dog", "cat"])
+    labelled = load_folder(tmp_path, (3, 4, 5), CLASSES)
+    assert labelled.files == ("cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png")
+    write(tmp_path / "b.png")
+    (tmp_path / "b.png").rename(tmp_path / "\udcff.png")  # a byte that is no UTF-8
+    files = load_folder(tmp_path, (3, 4, 5), CLASSES, labelled=False).files
+    assert set(files) == {*labelled.files, "\N{REPLACEMENT CHARACTER}.png"}
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (4, 5, 4)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_colours_follow_the_network(tmp_path: Path, shape: tuple[int, ...], channels: int) -> None:
