@@ -99,11 +99,18 @@ class RunFolder:
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Adds what the package logs to `log.txt` while the block lasts, and what ended it before its time."""
+        """Adds what the package logs to `log.txt` while the block lasts, and what ended it before its time.
+
+        Whoever has set up logging otherwise gets what they would have got without this file, and no more.
+        """
         handler = logging.FileHandler(self.path / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        level = log.level
+        onwards = _Onwards(log.getEffectiveLevel())
+        level, propagate = log.level, log.propagate
         log.addHandler(handler)
+        if propagate:
+            log.addHandler(onwards)
+        log.propagate = False
         log.setLevel(logging.INFO)
         try:
             yield
@@ -112,6 +119,8 @@ class RunFolder:
             raise
         finally:
             log.setLevel(level)
+            log.propagate = propagate
+            log.removeHandler(onwards)
             log.removeHandler(handler)
             handler.close()
 
@@ -222,6 +231,18 @@ class RunFolder:
             elif old != value:
                 found.append(f"{full}: {_plain(old)} there, {_plain(value)} asked for")
         return found
+
+
+class _Onwards(logging.Handler):
+    """Hands records of a level on to the handlers of the root, as propagation does whatever the level of the root.
+
+    That of ExecuTorch, which its import installs, would print all of `log.txt` on the console.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for handler in logging.getLogger().handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
 
 
 def _read_json(path: Path, advice: str = "use another --out, or delete the folder") -> dict[str, Any]:

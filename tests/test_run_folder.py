@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,4 +157,35 @@ def test_the_log_grows_and_names_what_ended_a_run(folder) -> None:
         stage("two", KeyboardInterrupt())
     lines = (folder.path / "log.txt").read_text().splitlines()
     assert [line.split(" ", 2)[2] for line in lines] == ["one", "two", "stopped by KeyboardInterrupt: "]
-    assert (log.level, log.handlers) == (level, [])
+    assert (log.level, log.handlers, log.propagate) == (level, [], True)
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What comes to a handler of the root that takes all that comes."""
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logging.getLogger().addHandler(handler)
+    yield records
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.mark.parametrize(("level", "told"), [(logging.WARNING, {"two"}), (logging.INFO, {"one", "two", "one more"})])
+def test_a_log_that_others_have_set_up_gets_what_it_would_get_without_the_file(folder, heard, monkeypatch, level, told) -> None:  # fmt: skip
+    monkeypatch.setattr(logging.getLogger(), "level", level)
+    log = logging.getLogger("subnet_search")
+    with folder.logged():
+        log.info("one")
+        log.warning("two")
+        with folder.logged():
+            log.info("one more")
+    assert sorted(heard) == sorted(told)
+    assert (log.handlers, log.propagate) == ([], True)
+
+
+def test_a_stop_is_not_told_to_handlers_that_an_imported_package_installs(folder, heard) -> None:
+    with pytest.raises(SubnetSearchError, match="no"), folder.logged():
+        raise SubnetSearchError("no")
+    assert heard == []
+    assert "stopped by SubnetSearchError: no" in (folder.path / "log.txt").read_text()
