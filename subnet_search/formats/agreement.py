@@ -14,7 +14,7 @@ from subnet_search.backbones import Card
 from subnet_search.ensemble import Predictor, Uncertainty
 from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.uncertainty import uncertainty_of
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.evaluate.outputs import device_of
 from subnet_search.formats.deployable import OUTPUTS, Deployable
 
@@ -84,7 +84,7 @@ def check_answers(
             answers = run(given)
         except Exception as error:  # whatever a runtime raises for a file that it cannot run
             raise SubnetSearchError(
-                f"{path}: does not run with {batch} images ({type(error).__name__}: {error}); nothing was written"
+                f"{path}: does not run with {batch} images ({type(error).__name__}: {first_line(error)}); nothing was written"
             ) from error
         for name, answer in zip(OUTPUTS, answers, strict=True):
             wanted = getattr(expected, name)

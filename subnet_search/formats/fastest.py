@@ -32,11 +32,13 @@ class Fastest:
         written: What its writer says of it.
         form: How the members are put together in it (`Form.shape`).
         timings_ms: The same of every file → median milliseconds a batch in its runtime, the fastest first.
+        unavailable: The same of what could not be written → why.
     """
 
     written: Written
     form: str
     timings_ms: dict[str, float]
+    unavailable: dict[str, str]
 
 
 def export_fastest(
@@ -69,7 +71,7 @@ def export_fastest(
     path = Path(path)
     chosen = images[torch.arange(batch) % len(images)]
     written: dict[str, Written] = {}
-    faults: list[str] = []
+    faults: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for shape in get_args(Shape):
             file = Path(folder) / shape / path.name
@@ -77,12 +79,12 @@ def export_fastest(
                 packed = pack(ensemble, ensemble.card.prepare(chosen), PackConfig((shape,), seconds=0.0))
                 written[shape] = write(packed, file)
             except SubnetSearchError as error:
-                faults.append(str(error).replace(str(file), str(path)))
+                faults[shape] = str(error).replace(str(file), str(path))
         if not written:
-            raise SubnetSearchError("; ".join(dict.fromkeys(faults)))
+            raise SubnetSearchError("; ".join(dict.fromkeys(faults.values())))
         running = {shape: load(file.path, torch.get_num_threads()) for shape, file in written.items()}
         given = Deployable(ensemble, ensemble.card, input_kind).of_raw(chosen)
         times = medians(interleaved_ms(running, given, SECONDS))
         best = next(iter(times))
         move_files(written[best].path.parent, path)
-    return Fastest(replace(written[best], path=path), best, times)
+    return Fastest(replace(written[best], path=path), best, times, faults)

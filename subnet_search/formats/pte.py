@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.utils.data import Dataset
 
 from subnet_search.backbones import Card
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.evaluate import limits, predict_dataset
 from subnet_search.files import write_bytes
 from subnet_search.formats.agreement import TOLERANCE, Written, check_answers
@@ -79,8 +79,8 @@ def export_pte(
         What was written, how much it differs, and which operators XNNPACK leaves to others.
 
     Raises:
-        SubnetSearchError: where executorch is missing (extra `edge`), the network cannot be written down, or the file's
-            answers differ from PyTorch's.
+        SubnetSearchError: where executorch is missing (extra `edge`), the network cannot be written down or quantised, or
+            the file does not run or its answers differ from PyTorch's.
     """
     runtime = require("executorch.runtime", "edge")
     path = Path(path)
@@ -91,11 +91,13 @@ def export_pte(
     exported = Deployable(network, card, input_kind)
     meant = network
     if calibration is not None:
-        exported = quantise(exported, calibration)
+        exported = quantise(exported, calibration, batch=batch)
         meant = exported.network
         refuse = _limits(meant, card, labelled, refuse)
     content, delegates, outside = _lower(trace(exported, batch), describe(network, exported, batch, refuse))
-    run = _runner(runtime, content)
+    run = _runner(
+        runtime, content, path, "report it with the network" if calibration is None else "export it without int8"
+    )
     allowed = tolerance if tolerance is not None else TOLERANCE if calibration is None else TOLERANCE_INT8
     difference = check_answers(meant, exported, run, path=path, batches=(batch,), images=images, tolerance=allowed)
     cost = None if labelled is None else measure_cost(network, exported, run, labelled, batch)
@@ -128,7 +130,7 @@ def _lower(program: ExportedProgram, description: Mapping[str, str]) -> tuple[by
             content = bytes(edge.to_executorch().buffer)
     except Exception as error:  # the compiler raises of every kind
         raise SubnetSearchError(
-            f"the network cannot be written for ExecuTorch ({type(error).__name__}: {error}); pack the ensemble first, or see which operation has no counterpart"
+            f"the network cannot be written for ExecuTorch ({type(error).__name__}: {first_line(error)}); pack the ensemble first, or see which operation has no counterpart"
         ) from error
     delegates = calls.pop("executorch_call_delegate", 0)
     calls.pop("getitem", None)  # takes one of several results
@@ -144,11 +146,16 @@ def _name(target: Any) -> str:
     return str(schema.name).replace("::", ".") + overload
 
 
-def _runner(runtime: Any, content: bytes) -> Callable[[Tensor], Sequence[Tensor]]:
+def _runner(runtime: Any, content: bytes, path: Path, advice: str) -> Callable[[Tensor], Sequence[Tensor]]:
     """Returns what runs the file: images → outputs."""
-    with quiet():
-        program = runtime.Runtime.get().load_program(content)
-        method = program.load_method("forward")
+    try:
+        with quiet():
+            program = runtime.Runtime.get().load_program(content)
+            method = program.load_method("forward")
+    except Exception as error:  # XNNPACK builds its network here, and may know no kernel for a part of it
+        raise SubnetSearchError(
+            f"{path}: ExecuTorch's runtime cannot load the file ({type(error).__name__}: {first_line(error)}); nothing was written. Please {advice}"
+        ) from error
 
     def run(images: Tensor) -> Sequence[Tensor]:
         return [output.clone() for output in method.execute([images.contiguous()])]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils.data import Dataset
 
 from subnet_search.data.batches import batches, spread
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.evaluate.calibration import expected_calibration_error
 from subnet_search.evaluate.classification import accuracy, negative_log_likelihood
 from subnet_search.evaluate.outputs import predict_dataset
@@ -51,7 +52,9 @@ class QuantisationCost:
     images: int
 
 
-def quantise(deployable: Deployable, calibration: Dataset[Any], images: int = 512, batch_size: int = 32) -> Deployable:
+def quantise(
+    deployable: Deployable, calibration: Dataset[Any], images: int = 512, batch_size: int = 32, batch: int = 1
+) -> Deployable:
     """Quantises the network between the normalisation of the images and the logits (PT2E; Jacob et al. 2018).
 
     Weights are symmetric for each output channel, activations have one scale and zero point each, found from the
@@ -62,51 +65,110 @@ def quantise(deployable: Deployable, calibration: Dataset[Any], images: int = 51
         calibration: Dataset of (raw image, anything); images as they will come, such as training images.
         images: How many of them are used, spread evenly over them.
         batch_size: Images a forward pass.
+        batch: Images in a pass of a network that can be written down for one number of images only; others are then
+            run in as many passes as they need.
 
     Returns:
         The same with a network whose numbers are rounded as eight-bit integers round them, but held in float32.
 
     Raises:
         SubnetSearchError: where executorch or torchao are missing (extra `edge`), there are no images, or the network
-            cannot be written down.
+            cannot be written down or quantised.
     """
     schemes = require("executorch.backends.xnnpack.quantizer.xnnpack_quantizer", "edge")
     flow = require("torchao.quantization.pt2e.quantize_pt2e", "edge")
+    if batch < 1:
+        raise SubnetSearchError(f"got a batch of {batch} images, expected at least 1")
     if images < 1 or batch_size < 1:
         raise SubnetSearchError(
             f"got {images} images in batches of {batch_size} to calibrate with, expected at least 1"
         )
+    chosen = spread(calibration, images)
+    if not len(chosen):
+        raise SubnetSearchError("got no images to calibrate the quantisation with, expected some hundred")
     rounded = copy.deepcopy(deployable)
-    example = deployable.card.prepare(torch.full((2, *deployable.card.input_shape), 128, dtype=torch.uint8))
-    with quiet(), torch.no_grad():
-        written = torch.export.export(
-            rounded.network, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
-        )
+    with _explained():
+        graph, size = _written_down(rounded, batch)
+        _own_constants(graph)
         quantizer = schemes.XNNPACKQuantizer().set_global(
             schemes.get_symmetric_quantization_config(is_per_channel=True)
         )
-        observed = flow.prepare_pt2e(written.module(), quantizer)
-        chosen = spread(calibration, images)
-        if not len(chosen):
-            raise SubnetSearchError("got no images to calibrate the quantisation with, expected some hundred")
-        for raw, _ in batches(calibration, batch_size, chosen):
-            observed(deployable.card.prepare(raw))
-        rounded.network = _Converted(flow.convert_pt2e(observed))
+        observed = flow.prepare_pt2e(graph, quantizer)
+    passes = _Graph(observed, size)
+    for raw, _ in batches(calibration, batch_size, chosen):
+        with _explained():
+            passes(deployable.card.prepare(raw))
+    with _explained():
+        rounded.network = _Graph(flow.convert_pt2e(observed), size)
     return rounded
 
 
-class _Converted(nn.Module):
-    """A network that was written down in eval mode and stays in it: torchao lets such graphs change no mode."""
+@contextmanager
+def _explained() -> Iterator[None]:
+    """While open, whatever PyTorch and torchao raise says that it is the quantisation that does not work."""
+    try:
+        with quiet(), torch.no_grad():
+            yield
+    except SubnetSearchError:
+        raise
+    except Exception as error:  # both raise of every kind
+        raise SubnetSearchError(
+            f"the network cannot be quantised ({type(error).__name__}: {first_line(error)}); export it without int8"
+        ) from error
 
-    def __init__(self, graph: nn.Module) -> None:
+
+def _written_down(deployable: Deployable, batch: int) -> tuple[fx.GraphModule, int | None]:
+    """Returns the network as a graph, for any number of images where that can be, and else for a batch of some size."""
+
+    def write(size: int | None) -> fx.GraphModule:
+        raw = torch.full((size or 2, *deployable.card.input_shape), 128, dtype=torch.uint8)
+        shapes = None if size else ({0: Dim("batch", min=1)},)
+        program = torch.export.export(
+            deployable.network, (deployable.card.prepare(raw),), dynamic_shapes=shapes, strict=False
+        )
+        if any("_add_batch_dim" in str(node.target) for node in program.graph.nodes):
+            program = program.run_decompositions({})  # what torch.vmap has mapped runs only under torch.vmap
+        return program.module()
+
+    try:
+        return write(None), None
+    except Exception:  # a network that takes one batch size is no fault: the file has one, too
+        return write(batch), batch
+
+
+def _own_constants(graph: fx.GraphModule) -> None:
+    """Gives each operation weights and a bias of its own, where the graph has read them once for several.
+
+    The quantiser passes over a layer with a bias that another layer has been given. Its inputs and its result may have been
+    quantised for their other sides all the same, and XNNPACK refuses a convolution of integers with float weights.
+    """
+    for node in list(graph.graph.find_nodes(op="get_attr")):
+        for user in list(node.users)[1:]:
+            with graph.graph.inserting_before(node):
+                user.replace_input_with(node, graph.graph.node_copy(node))
+    graph.recompile()
+
+
+class _Graph(nn.Module):
+    """A network that was written down in eval mode and stays in it: torchao lets such graphs change no mode.
+
+    Args:
+        graph: Prepared input → logits `[member, batch, class]` or `[batch, class]`.
+        batch: The only batch size that the graph takes; None for any.
+    """
+
+    def __init__(self, graph: nn.Module, batch: int | None) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph, self.batch = graph, batch
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.graph(x)  # type: ignore[no-any-return]
+        if self.batch is None or len(x) == self.batch:
+            return self.graph(x)  # type: ignore[no-any-return]
+        rows = torch.arange(-(-len(x) // self.batch) * self.batch) % len(x)
+        return torch.cat([self.graph(x[some]) for some in rows.split(self.batch)], dim=-2)[..., : len(x), :]
 
-    def train(self, mode: bool = True) -> _Converted:  # noqa: ARG002 - as every module is called
+    def train(self, mode: bool = True) -> _Graph:  # noqa: ARG002 - as every module is called
         return self
 
 

@@ -123,7 +123,12 @@ def write_formats(
             return export(packed, ensemble.card, path, **checked, **more)
 
         found = export_fastest(ensemble, sample, folder / name, write, load, batch=batch, input_kind=config.input_kind)
-        return {**_report(found.written), "form": found.form, "timings_ms": found.timings_ms}
+        return {
+            **_report(found.written),
+            "form": found.form,
+            "timings_ms": found.timings_ms,
+            "unavailable": found.unavailable,
+        }
 
     writers: Mapping[Format, Callable[[], dict[str, Any]]] = {
         "packed": lambda: _packed(packed("auto"), folder),

@@ -62,6 +62,8 @@ def test_the_fastest_is_kept_with_what_it_refers_to(digits, tmp_path, best) -> N
 def test_what_cannot_be_written_is_left_out(digits, tmp_path) -> None:
     found = export_fastest(digits, IMAGES, tmp_path / "net", writer({"grouped": 0.0}), Slow)
     assert list(found.timings_ms) == ["grouped"]
+    assert found.unavailable["sliced"] == f"{tmp_path}/net: sliced has no counterpart"
+    assert list(found.unavailable) == ["sliced", "merged"]
 
 
 def test_where_nothing_can_be_written_each_reason_is_told_once_and_by_the_name_that_was_asked_for(

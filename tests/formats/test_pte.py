@@ -108,6 +108,37 @@ def test_a_file_that_differs_is_not_written(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_program_that_the_runtime_does_not_load_is_told_by_the_first_line(tmp_path, monkeypatch) -> None:
+    class Runtime:
+        """XNNPACK refuses a part of the program."""
+
+        @classmethod
+        def get(cls) -> "Runtime":
+            return cls()
+
+        def load_program(self, content: bytes) -> "Runtime":
+            assert content == b"program"
+            return self
+
+        def load_method(self, name: str) -> None:
+            raise RuntimeError(f"Failed to load method {name}\nand much more")
+
+    class Module:
+        pass
+
+    Module.Runtime = Runtime
+    monkeypatch.setattr(pte, "require", lambda *_: Module)
+    monkeypatch.setattr(pte, "_lower", lambda *_: (b"program", 1, {}))
+    monkeypatch.setattr(pte, "quantise", lambda deployable, *_, **__: deployable)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    reason = r"net.pte: .* cannot load the file \(RuntimeError: Failed to load method forward\); nothing was written"
+    with pytest.raises(SubnetSearchError, match=rf"{reason}. Please report it with the network$"):
+        export_pte(network, SQUARE, tmp_path / "net.pte")
+    with pytest.raises(SubnetSearchError, match=rf"{reason}. Please export it without int8$"):
+        export_pte(network, SQUARE, tmp_path / "net.pte", calibration=[])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_makes_no_sense_is_refused(tmp_path, monkeypatch, digits, digits_data) -> None:
     with pytest.raises(SubnetSearchError, match="got a batch of 0 images, expected at least 1"):
         export_pte(digits, digits.card, tmp_path / "net.pte", batch=0)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from subnet_search.backbones import Card
 from subnet_search.data.array_dataset import ArrayDataset
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.calibration import expected_calibration_error
@@ -13,6 +14,12 @@ from subnet_search.formats.deployable import OUTPUTS, Deployable
 from subnet_search.formats.optional import quiet
 from subnet_search.formats.pte import export_pte
 from subnet_search.formats.quantise import measure_cost, quantise
+
+SQUARE = Card("square", (1, 4, 4), ("a", "b", "c", "d"))
+SQUARES = ArrayDataset(
+    torch.randint(0, 256, (24, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8),
+    torch.arange(24) % 4,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +109,66 @@ def test_nothing_to_calibrate_with_is_refused(digits, digits_data) -> None:
 
     with pytest.raises(SubnetSearchError, match="got no images to calibrate the quantisation with"):
         quantise(deployable, Empty(digits_data[0].images, digits_data[0].labels))
+
+
+class Small(nn.Module):
+    """A convolution, something in the middle, the same convolution for a second time, and a head."""
+
+    def __init__(self, middle: nn.Module) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.second, self.head = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 4)
+        self.middle = middle.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.middle(self.second(self.first(x)).relu()))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+class Mapped(nn.Module):
+    """What the grouped form does with operations that it has no rule for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.vmap(torch.ops.aten.hardswish.default, in_dims=1, out_dims=1)(x)
+
+
+class OfOneSize(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.arange(1, int(x.shape[0]) + 1).clamp(max=1)[:, None, None, None]
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_layer_that_is_used_twice_is_quantised_twice_and_loads(tmp_path) -> None:
+    """The quantiser passed over its second use, of which XNNPACK then got integers with float weights."""
+    written = export_pte(
+        Small(nn.ReLU()), SQUARE, tmp_path / "net.pte", calibration=SQUARES, images=SQUARES.images, tolerance=0.05
+    )
+    assert written.path.stat().st_size == written.bytes
+    assert not [name for name in written.outside if "conv" in name or "quantize" in name]
+
+
+@pytest.mark.parametrize("middle", [Mapped(), OfOneSize()])
+def test_mapped_operations_and_networks_of_one_batch_size_are_quantised(middle) -> None:
+    deployable = Deployable(Small(middle), SQUARE)
+    rounded = quantise(deployable, SQUARES, images=20, batch_size=8, batch=3)
+    images = SQUARES.images[:7]
+    with torch.no_grad():
+        exact, found = deployable(images)[0], rounded(images)[0]
+        alone = torch.cat([rounded(image[None])[0] for image in images])
+    assert found.shape == exact.shape == (7, 4)
+    assert 1e-7 < (exact - found).abs().max() < 0.05
+    torch.testing.assert_close(alone, found, atol=1e-2, rtol=0)
+
+
+def test_a_network_that_cannot_be_quantised_is_told_in_one_line() -> None:
+    with pytest.raises(
+        SubnetSearchError, match=r"^the network cannot be quantised \(.+: .+\); export it without int8$"
+    ):
+        quantise(Deployable(Small(Branching()), SQUARE), SQUARES)
+    with pytest.raises(SubnetSearchError, match="got a batch of 0 images, expected at least 1"):
+        quantise(Deployable(Small(nn.ReLU()), SQUARE), SQUARES, batch=0)

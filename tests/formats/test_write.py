@@ -29,6 +29,7 @@ def test_every_format_is_written_and_reported(digits, tmp_path, needs) -> None:
     times = report["onnx"]["timings_ms"]
     assert report["onnx"]["form"] == min(times, key=times.get)  # onnxruntime was asked
     assert {"sliced", "grouped"} <= set(times)
+    assert set(times).isdisjoint(report["onnx"]["unavailable"])
     assert load_masks(tmp_path / "masks.npz", digits.graph).digest() == digits.masks.digest()
     assert load_packed(tmp_path / "packed.pt2").members == digits.members
 
