@@ -194,7 +194,7 @@ def test_bfloat16_is_tried_when_asked_for(make) -> None:
 
 def test_bfloat16_that_rounds_too_much_is_refused(make, monkeypatch) -> None:
     ensemble = make("pre-activation")
-    monkeypatch.setattr("subnet_search.packed.pack.ROUNDING", 1e-9)
+    monkeypatch.setattr(sys.modules[pack.__module__], "ROUNDING", 1e-9)
     with pytest.raises(SubnetSearchError, match="bf16: its logits differ from the masked network's"):
         pack(ensemble, example(ensemble), replace(QUICK, precision="bf16"))
 
