@@ -245,8 +245,11 @@ def export(ensemble: SubnetEnsemble, folder: RunFolder, metrics: Mapping[str, An
         if problem is None:
             return
         log.warning("exported again, because: %s", problem)
-        if folder.ensemble.is_dir():  # what is not ours in there stays, and is named by the export
-            for name in (MANIFEST, WEIGHTS):
+        own = {MANIFEST, WEIGHTS}
+        if folder.ensemble.is_dir() and {path.name for path in folder.ensemble.iterdir()} <= own:
+            for (
+                name
+            ) in own:  # beside files of others nothing is taken away: the export refuses such a folder, and says so
                 (folder.ensemble / name).unlink(missing_ok=True)
     export_ensemble(
         ensemble,

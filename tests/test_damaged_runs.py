@@ -87,4 +87,4 @@ def test_an_export_among_other_files_is_not_made_again(tmp_path) -> None:
     (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(SubnetSearchError, match="found a folder that is not empty"):
         run(config)
-    assert (folder / "thesis.tex").exists()
+    assert names(folder) == {"manifest.json", "model.safetensors", "thesis.tex"}

@@ -2,7 +2,7 @@
 
 from subnet_search.data.array_dataset import UNLABELLED, ArrayDataset, check_labels, check_training
 from subnet_search.data.augment import Augmentation, augment
-from subnet_search.data.batches import batches, labels_of, spread
+from subnet_search.data.batches import batches, evenly, labels_of
 from subnet_search.data.corrupt import check_picture, corrupt
 from subnet_search.data.digest import digest
 from subnet_search.data.folder import load_image
@@ -21,10 +21,10 @@ __all__ = [
     "check_training",
     "corrupt",
     "digest",
+    "evenly",
     "labels_of",
     "load_data",
     "load_image",
     "source_name",
     "split",
-    "spread",
 ]

@@ -64,7 +64,7 @@ def length(dataset: Dataset[Any]) -> int:
     return len(dataset)
 
 
-def spread(dataset: Dataset[Any], samples: int) -> Tensor:
+def evenly(dataset: Dataset[Any], samples: int) -> Tensor:
     """Returns the indices of samples that lie evenly over a dataset: where it is sorted by class, of every class.
 
     Args:

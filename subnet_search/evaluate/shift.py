@@ -8,7 +8,7 @@ from typing import Any
 from rich.progress import Progress
 from torch.utils.data import Dataset, Subset
 
-from subnet_search.data.batches import spread
+from subnet_search.data.batches import evenly
 from subnet_search.data.corrupt import KINDS, SEVERITIES, corrupt, quantised
 from subnet_search.ensemble.uncertainty import decompose
 from subnet_search.evaluate.calibration import expected_calibration_error
@@ -36,7 +36,7 @@ def shift_figures(
     Raises:
         SubnetSearchError: where the images are no pictures, a label is outside the classes, and as `predict`.
     """
-    clean = quantised(Subset(test, spread(test, samples).tolist()))
+    clean = quantised(Subset(test, evenly(test, samples).tolist()))
     cells = [(kind, severity) for kind in KINDS for severity in SEVERITIES]
     task = progress.add_task("evaluating: shift", total=len(cells)) if progress else None
     found: dict[str, float] = {}

@@ -169,7 +169,7 @@ def _check_site(name: str, module: MemberNorm | MemberMask, axes: dict[str, int]
     if axes[name] not in ((2,) if last else (2, 4)):
         raise SubnetSearchError(
             f"official Masksembles layers mask [batch, channel] and [batch, channel, height, width], but {name!r} gives {axes[name]} axes"
-            f"{', channels last' if last else ''}; keep the ensemble as it is, or search groups without this layer"
+            f"{', channels last' if last else ''}; take another format, such as packed"
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.utils.data import Dataset
 
-from subnet_search.data.batches import batches, spread
+from subnet_search.data.batches import batches, evenly
 from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.evaluate.calibration import expected_calibration_error
 from subnet_search.evaluate.classification import accuracy, negative_log_likelihood
@@ -83,7 +83,7 @@ def quantise(
         raise SubnetSearchError(
             f"got {images} images in batches of {batch_size} to calibrate with, expected at least 1"
         )
-    chosen = spread(calibration, images)
+    chosen = evenly(calibration, images)
     if not len(chosen):
         raise SubnetSearchError("got no images to calibrate the quantisation with, expected some hundred")
     rounded = copy.deepcopy(deployable)

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from subnet_search.data import batches, spread
+from subnet_search.data import batches, evenly
 from subnet_search.device import Precision
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
@@ -107,7 +107,7 @@ def write_formats(
     """
     folder = Path(folder)
     ensemble = ensemble.select(range(ensemble.members)).cpu().eval()
-    sample, _ = next(iter(batches(images, 64, spread(images, 64))))
+    sample, _ = next(iter(batches(images, 64, evenly(images, 64))))
     example = ensemble.card.prepare(sample[torch.arange(config.pack_batch) % len(sample)])
     checked: dict[str, Any] = {"input_kind": config.input_kind, "images": sample, "refuse": refuse}
     quantised: dict[str, Any] = {"calibration": images, "labelled": labelled} if config.int8 else {}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from subnet_search.data import ArrayDataset, batches, labels_of, spread
+from subnet_search.data import ArrayDataset, batches, evenly, labels_of
 from subnet_search.errors import SubnetSearchError
 
 IMAGES = torch.randint(0, 256, (7, 1, 2, 2), dtype=torch.uint8)
@@ -101,7 +101,7 @@ def test_datasets_without_length() -> None:
 
 def test_samples_are_spread_over_sorted_classes() -> None:
     dataset = ArrayDataset(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.arange(5).repeat_interleave(2))
-    assert dataset.labels[spread(dataset, 5)].tolist() == [0, 1, 2, 3, 4]
-    assert spread(dataset, 3).tolist() == [0, 3, 6]
-    assert spread(dataset, 99).tolist() == list(range(10))
-    assert spread(dataset, 0).tolist() == []
+    assert dataset.labels[evenly(dataset, 5)].tolist() == [0, 1, 2, 3, 4]
+    assert evenly(dataset, 3).tolist() == [0, 3, 6]
+    assert evenly(dataset, 99).tolist() == list(range(10))
+    assert evenly(dataset, 0).tolist() == []
