@@ -65,6 +65,9 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "repeat": {"finetune.mode": "repeat"},
     "independent": {"finetune.mode": "independent"},
     "depth": {"budget.depth": True},
+    "mixed": {"finetune.decorrelate_on": "mixed"},
+    "noisy": {"finetune.decorrelate_on": "noisy"},
+    "jumbled": {"finetune.decorrelate_on": "jumbled"},
     "shuffled": {},  # the masks are, no setting is
     "unequal": {},  # so are these
 }

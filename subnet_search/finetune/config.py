@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from subnet_search.data import Augmentation
 from subnet_search.device import Precision
 from subnet_search.errors import SubnetSearchError
+from subnet_search.finetune.probes import Probes
 
 Mode = Literal["split", "repeat", "independent"]
 
@@ -36,6 +37,9 @@ class FinetuneConfig:
             same images.
         decorrelate: Weight of the members' pairwise residual correlation in the loss; as `joint`, `repeat` without
             bagging only.
+        decorrelate_on: Images on which that correlation is measured: `images`, those of the step; or others that are
+            made of them, at the cost of a further pass: `mixed` with one another, `noisy`, or `jumbled` beyond
+            recognition (`subnet_search.finetune.probes`).
         input_repetition: Share of the rows in which a network with several inputs sees one image in all of them, in
             [0, 1] (Havasi et al. 2021, section 3.2, ρ); without effect on other networks.
         batch_repetition: How often an image is repeated within a step (Havasi et al. 2021, section 3.2).
@@ -59,6 +63,7 @@ class FinetuneConfig:
     bagging: bool = False
     joint: float = 0.0
     decorrelate: float = 0.0
+    decorrelate_on: Probes = "images"
     input_repetition: float = 0.0
     batch_repetition: int = 1
     augment: Augmentation = "none"
@@ -66,7 +71,12 @@ class FinetuneConfig:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        for name, choices in (("mode", Mode), ("augment", Augmentation), ("precision", Precision)):
+        for name, choices in (
+            ("mode", Mode),
+            ("augment", Augmentation),
+            ("precision", Precision),
+            ("decorrelate_on", Probes),
+        ):
             if getattr(self, name) not in get_args(choices) and not (name == "mode" and self.mode is None):
                 raise SubnetSearchError(
                     f"finetune.{name} is {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from subnet_search.finetune.config import FinetuneConfig
 from subnet_search.finetune.loss import loss_of
 from subnet_search.finetune.optimizer import make_optimizer, one_cycle
 from subnet_search.finetune.order import order_of_epoch
+from subnet_search.finetune.probes import probes_of
 from subnet_search.finetune.rows import rows_of_epoch, seen_by_all
 from subnet_search.finetune.shared_steps import SharedSteps, take_over
 from subnet_search.processes import from_main
@@ -190,7 +192,7 @@ def _told(order: Tensor) -> Iterator[None]:
 
 
 def _loss_of_step(
-    model: nn.Module,
+    model: Predictor,
     teacher: nn.Module | None,
     rows: Tensor,
     labels: Tensor,
@@ -205,4 +207,22 @@ def _loss_of_step(
         if teacher is not None and config.distill > 0:
             with torch.no_grad():
                 guide = steps.whole(teacher(rows).float().unflatten(0, (len(labels), -1))).expand_as(logits)
-    return loss_of(logits, labels.expand(len(logits), -1), guide, config)
+        probed = None
+        if config.decorrelate > 0 and config.decorrelate_on != "images":
+            probed = _probed(model, rows, labels, config, steps)
+    return loss_of(logits, labels.expand(len(logits), -1), guide, config, probed)
+
+
+def _probed(
+    model: Predictor, rows: Tensor, labels: Tensor, config: FinetuneConfig, steps: SharedSteps
+) -> tuple[Tensor, Tensor]:
+    """What the members answer to images that are made of those of a step, and what there is to answer.
+
+    The network is in eval mode for it: its statistics are to stay those of the images that it is trained for.
+    """
+    targets = F.one_hot(steps.part(labels)[0], len(model.card.classes)).float()
+    images, targets = probes_of(rows, targets, config.decorrelate_on)
+    model.eval()
+    answers = steps.whole(model(images, repeat=True).float())
+    model.train()
+    return answers, steps.whole(targets.unsqueeze(0))[0]

@@ -11,7 +11,13 @@ from torch import Tensor
 from subnet_search.finetune.config import FinetuneConfig
 
 
-def loss_of(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: FinetuneConfig) -> Tensor:
+def loss_of(
+    logits: Tensor,
+    labels: Tensor,
+    teacher: Tensor | None,
+    config: FinetuneConfig,
+    probed: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Computes the mean loss of the members.
 
     Args:
@@ -19,6 +25,8 @@ def loss_of(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Fine
         labels: int64 `[member, row]`.
         teacher: Logits of the dense network `[member, row, class]`, or None without distillation.
         config: Weights of the terms.
+        probed: Logits `[member, row, class]` and targets `[row, class]` of the images on which the members are to be
+            parted; None takes those of the step.
 
     Returns:
         Scalar: (1 − distill)·((1 − joint)·mean cross-entropy of the members + joint·cross-entropy of their mean)
@@ -40,7 +48,8 @@ def loss_of(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Fine
         )
         loss = loss + config.distill * warm**2 * divergence
     if config.decorrelate > 0:
-        loss = loss + config.decorrelate * residual_correlation(logits.float(), labels)
+        answers, targets = probed or (logits, F.one_hot(labels[0], logits.shape[-1]))
+        loss = loss + config.decorrelate * residual_correlation(answers.float(), targets)
     return loss
 
 
@@ -63,12 +72,12 @@ def ensemble_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.nll_loss(mixed, labels[0])
 
 
-def residual_correlation(logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes the mean over pairs of members of the correlation of their residuals p − onehot(y).
+def residual_correlation(logits: Tensor, targets: Tensor) -> Tensor:
+    """Computes the mean over pairs of members of the correlation of their residuals p − target.
 
     Args:
         logits: `[member, row, class]`, all members on the same images.
-        labels: int64 `[member, row]`.
+        targets: What there is to answer, as probabilities `[row, class]`.
 
     Returns:
         Scalar in [-1, 1]; 0 for one member.
@@ -76,7 +85,7 @@ def residual_correlation(logits: Tensor, labels: Tensor) -> Tensor:
     members = logits.shape[0]
     if members < 2:
         return logits.new_zeros(())
-    residual = logits.softmax(dim=-1) - F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
+    residual = logits.softmax(dim=-1) - targets.to(logits.dtype)
     flat = residual.flatten(1)
     centred = flat - flat.mean(dim=1, keepdim=True)
     unit = F.normalize(centred, dim=1)
