@@ -4,8 +4,9 @@
     python -m benchmarks.lab --ideas random flow --setting long --test --seeds 0 1 2
 
 An idea is a search algorithm and what is added to it: `flow-trunk-36-overlap-10` is `flow` behind a trunk of 36 %, with
-overlaps at ten times the price, `-shuffled` takes the shuffled twin of the masks, `-unequal` members of unequal sizes;
-`tuned` is the dense network, trained on. Everything else is the same for all.
+overlaps at ten times the price, `-shuffled` takes the shuffled twin of the masks, `-unequal` members of unequal sizes,
+`-mimo-50` gives each member two inputs, with that input repetition in per cent; `tuned` is the dense network, trained
+on. Everything else is the same for all.
 Choosing happens on 5,000 images held out of the training set and on Tiny-ImageNet; `--test` measures what was chosen,
 once, on the test images and the other OOD sets. Every cell is one `subnet_search.run`, so a killed grid goes on where it
 was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/README.md`.
@@ -30,6 +31,7 @@ from rich.progress import Progress
 import subnet_search
 from benchmarks import cifar, rows
 from benchmarks.markdown import markdown_table
+from benchmarks.several_inputs import several_inputs_row
 from benchmarks.tuned import TUNED, tuned_row
 from benchmarks.twin import take_twin
 from benchmarks.unequal import take_unequal
@@ -46,6 +48,9 @@ from subnet_search.tables import spread
 RUNS = Path(__file__).parent / "runs" / "lab"
 ALGORITHMS = (*sorted(CONTROLS), "flow", "draft", "core", "pairs", "swap", "progressive", "gates")
 
+REPETITION = "baselines.input_repetition"
+"""What MIMO is told apart by; no setting of a run, as a run has no members with several inputs."""
+
 AMOUNTS: Mapping[str, tuple[str, float]] = {
     "trunk": ("ensemble.trunk", 100),
     "thin": ("budget.trunk_keep", 100),
@@ -55,6 +60,7 @@ AMOUNTS: Mapping[str, tuple[str, float]] = {
     "joint": ("finetune.joint", 100),
     "decorrelate": ("finetune.decorrelate", 100),
     "rate": ("finetune.learning_rate", 100),
+    "mimo": (REPETITION, 100),
 }
 """What is added to an algorithm with a number → the setting that it changes, by its name with dots, and its divisor."""
 
@@ -121,6 +127,8 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
     )
     # the mode first, without which some losses cannot be had
     for name, value in sorted(changes(idea).items(), key=lambda change: change[0] != "finetune.mode"):
+        if name == REPETITION:
+            continue
         config = _with(config, name, value)
     return config
 
@@ -186,6 +194,10 @@ def main(grid: Grid) -> None:
                 with Progress(console=console) as progress:
                     if idea == TUNED:
                         _append(grid, idea, tuned_row(config, backbone, splits, progress))
+                        continue
+                    if REPETITION in changes(idea):
+                        row = several_inputs_row(config, changes(idea)[REPETITION], backbone, splits, progress)
+                        _append(grid, idea, row)
                         continue
                     job = partial(
                         subnet_search.run, config, backbone=backbone, splits=splits, report=False, progress=progress

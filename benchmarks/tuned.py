@@ -7,20 +7,18 @@ ensemble at the MACs of the dense network costs in `repeat` mode.
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import replace
 from typing import Any
 
 import torch
 from rich.progress import Progress
 
+from benchmarks.measured import measured_row
 from subnet_search.backbones import Backbone
 from subnet_search.baselines.independent import IndependentEnsemble
-from subnet_search.evaluate import evaluate, result_row
 from subnet_search.finetune import finetune
 from subnet_search.groups import find_groups
 from subnet_search.inputs import Splits
-from subnet_search.provenance import device_name
 from subnet_search.settings import RunConfig
 
 TUNED = "tuned"
@@ -46,29 +44,14 @@ def tuned_row(
     training = replace(config.seeded("finetune"), mode="independent")
     config.out.mkdir(parents=True, exist_ok=True)
     history = finetune(network, splits.train, training, checkpoint=config.out / "finetune.pt", progress=progress)
-    began = time.perf_counter()
-    metrics = evaluate(
+    return measured_row(
+        TUNED,
         network,
-        card=backbone.card,
-        test=splits.judged,
-        validation=splits.held_out,
-        ood=splits.ood,
-        config=config.evaluate,
-        macs=macs,
+        history,
+        config,
+        backbone,
+        splits,
         dense_macs=macs,
-        progress=progress,
-    )
-    return result_row(
-        method=TUNED,
-        backbone=backbone.card.name,
-        data=config.images.data,
-        seed=config.seed,
-        members=1,
-        budget=config.budget.budget,
-        epochs=config.finetune.epochs,
-        samples_seen=history.samples_seen,
         settings={"run": config, "finetune": training},
-        metrics=metrics,
-        device=device_name(next(network.parameters()).device),
-        seconds=time.perf_counter() - began + sum(history.seconds),
+        progress=progress,
     )
