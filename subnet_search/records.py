@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +59,17 @@ def read_masks(path: Path) -> MaskSet | None:
         return None
     depth = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in found[1].pop("depth").items()}
     return MaskSet(found[0], **found[1], depth=depth)
+
+
+def kept_masks(path: Path | None, choose: Callable[[], MaskSet]) -> MaskSet:
+    """Takes up masks that were chosen before, or chooses and keeps them; a path of None keeps nothing.
+
+    Raises:
+        SubnetSearchError: where the file is damaged.
+    """
+    found = None if path is None else read_masks(path)
+    if found is None:
+        found = choose()
+        if path is not None:
+            write_masks(path, found)
+    return found

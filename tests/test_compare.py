@@ -219,6 +219,21 @@ def test_an_interrupted_comparison_goes_on_in_the_middle_of_a_training(tmp_path,
     assert found.rows[1]["metrics"] == undisturbed.rows[0]["metrics"]
 
 
+@pytest.mark.parametrize("method", ["search", "search+stochastic_depth"])
+def test_an_interrupted_comparison_does_not_search_anew(tmp_path, monkeypatch, method) -> None:
+    config = tiny(tmp_path / "b", methods=(method,), seeds=(0,))
+    undisturbed = run(replace(config, out=tmp_path / "a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(phases, "finetune", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    module = sys.modules["subnet_search.baselines.composed"]
+    for name in ("score", "search"):
+        monkeypatch.setattr(module, name, None)
+    (row,) = run(config).rows
+    assert row["metrics"] == undisturbed.rows[0]["metrics"]
+
+
 def test_what_is_missing_is_said_with_the_reason_and_the_others_are_run(tmp_path) -> None:
     config = tiny(tmp_path, methods=("random", "depth_masks", "msp", "singe"), budget=BudgetConfig(budget=0.01))
     found = run(config)

@@ -1,7 +1,16 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import torch
 
 from benchmarks import lab, rows, trade_off
+from benchmarks.several_inputs import several_inputs_row
+from subnet_search.backbones import load_backbone
+from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
+from subnet_search.evaluate import EvaluateConfig, check_row
+from subnet_search.inputs import Splits
 from subnet_search.search import CONTROLS
 
 
@@ -76,3 +85,18 @@ def test_a_front_has_the_prices_of_overlaps_in_their_order_and_nothing_else(monk
     (line,) = (line for line in axes.lines if line.get_gid() == "front")
     assert line.get_xdata() == pytest.approx([0.7, 0.65, 0.55])
     assert line.get_ydata() == pytest.approx([80.0, 75.0, 71.0])
+
+
+def test_members_with_several_inputs_are_an_idea_that_is_no_setting_of_a_run(tmp_path: Path) -> None:
+    idea = "random-trunk-70-repeat-head-mimo-90"
+    assert lab.changes(idea)[lab.REPETITION] == 0.9
+    config = lab.settings(lab.Grid(epochs=1), idea, 1.0, 0)
+    plain = lab.settings(lab.Grid(epochs=1), "random-trunk-70-repeat-head", 1.0, 0)
+    assert replace(config, out=plain.out) == plain
+    draw = torch.Generator().manual_seed(0)
+    images = ArrayDataset(torch.rand(40, 3, 32, 32, generator=draw), torch.arange(40) % 10, "few")
+    job = replace(config, out=tmp_path, evaluate=EvaluateConfig(latency_repeats=0))
+    row = several_inputs_row(job, 0.9, load_backbone("resnet20", "random"), Splits(images, images))
+    check_row(row)
+    assert (row["members"], row["samples_seen"], row["settings"]["baselines"]["input_repetition"]) == (8, 160, 0.9)
+    assert row["metrics"]["cplx/MACsRatio"] <= 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -17,11 +17,12 @@ from subnet_search.entwined import Phase
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
 from subnet_search.groups import GroupGraph, trunk_layers, trunk_shares
-from subnet_search.masks import full_masks
+from subnet_search.masks import MaskSet, full_masks
 from subnet_search.search import (
     ENTWINED,
     SCORE_DRIVEN,
     BudgetConfig,
+    Quotas,
     SearchConfig,
     allocate_quotas,
     depth_budget,
@@ -91,16 +92,13 @@ def _masked(setup: Setup, parts: Collection[str]) -> System:
     shallow = "depth_masks" in parts or run.budget.depth
     budget, depth = _allowed(setup, graph, sharing.trunk_share, alone=False, shallow=shallow, members=run.members)
     quotas = allocate_quotas(graph, run.members, budget, depth, sharing.trunk_share)
-    relevance = None
-    if run.search.algorithm in SCORE_DRIVEN | ENTWINED:
-        relevance = score(setup.backbone, setup.graph, setup.splits, quotas, run, setup.progress)
     plan: tuple[Phase, ...] = (Phase(run.seeded("finetune"), recalibrate=run.seed),)
     if entwined:
-        assert relevance is not None
+        relevance = score(setup.backbone, setup.graph, setup.splits, quotas, run, setup.progress)
         found = full_masks(graph.widths, run.members)
         plan = phases(backbone, graph, setup.splits, relevance, quotas, run, setup.progress)
     else:
-        found = search(setup.backbone, setup.graph, setup.splits, relevance, quotas, run, depth, setup.progress)
+        found = setup.kept(lambda: _searched(setup, quotas, depth))
     masks = replace(found, depth=depth)
     ensemble = SubnetEnsemble(backbone.model, graph, masks, backbone.card, sharing)
     return System(
@@ -110,6 +108,14 @@ def _masked(setup: Setup, parts: Collection[str]) -> System:
         # layers that are replaced hide the masks, which then stay as they were
         masks=(lambda: ensemble.masks) if entwined else (lambda: masks),
     )
+
+
+def _searched(setup: Setup, quotas: Quotas, depth: Mapping[str, Tensor]) -> MaskSet:
+    """The masks of a search that comes before the training."""
+    run, relevance = setup.run, None
+    if run.search.algorithm in SCORE_DRIVEN:
+        relevance = score(setup.backbone, setup.graph, setup.splits, quotas, run, setup.progress)
+    return search(setup.backbone, setup.graph, setup.splits, relevance, quotas, run, depth, setup.progress)
 
 
 def _predictor(setup: Setup, ensemble: SubnetEnsemble, parts: Collection[str], inputs: int) -> Predictor:

@@ -62,6 +62,11 @@ class BaselineConfig:
                 raise SubnetSearchError(f"baselines.{name} is {value}, expected a value from {low} to {high}")
 
 
+def at_once(search: Callable[[], MaskSet]) -> MaskSet:
+    """Searches, and keeps nothing of it."""
+    return search()
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a system is made from.
@@ -73,6 +78,7 @@ class Setup:
         run: Members, seed, budget and the settings of all stages.
         baselines: Settings of single systems.
         progress: Bar to report to.
+        kept: Gives the masks of a search, whether it has to search for them or has kept them from an earlier time.
     """
 
     backbone: Backbone
@@ -81,6 +87,7 @@ class Setup:
     run: RunConfig
     baselines: BaselineConfig = BaselineConfig()
     progress: Progress | None = None
+    kept: Callable[[Callable[[], MaskSet]], MaskSet] = at_once
 
     def __post_init__(self) -> None:
         training = self.run.finetune

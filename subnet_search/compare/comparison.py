@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,18 @@ from subnet_search.inputs import (
     open_splits,
     training_digests,
 )
+from subnet_search.masks import MaskSet
 from subnet_search.plots import draw_comparison
 from subnet_search.processes import from_main, open_accelerator
 from subnet_search.provenance import device_name
+from subnet_search.records import kept_masks
 from subnet_search.report import write_compare_report
 from subnet_search.tracking import check_log, tracked
 
 log = logging.getLogger("subnet_search")
 
-ROWS, CURVES, MISSING, CELLS, FIGURES = "rows.jsonl", "curves.jsonl", "missing.json", "cells", "figures"
+ROWS, CURVES, MISSING, FIGURES = "rows.jsonl", "curves.jsonl", "missing.json", "figures"
+CELLS, MASKS = "cells", "masks.safetensors"
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,12 @@ def compare(
             progress.update(task, description=f"{method}, seed {seed}")
         row = from_main(accelerator, lambda: finished_row(read_rows(rows_file), decisive, method, seed))  # noqa: B023 - called at once
         if row is None and method not in missing:
-            setup = Setup(backbone, graph, splits, config.run(seed), config.baselines, progress)
+            folder = config.out / CELLS / cell_name(decisive, trained_on, method, seed)
+            setup = Setup(
+                backbone, graph, splits, config.run(seed), config.baselines, progress, _keeper(folder, accelerator)
+            )
             try:
-                row, line = _cell(method, setup, config, decisive, trained_on, human_counts, accelerator)
+                row, line = _cell(method, setup, config, decisive, folder, human_counts, accelerator)
                 if accelerator.is_main_process:
                     append_line(curves_file, json.dumps(line))
                     append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
@@ -148,12 +154,17 @@ def compare(
     return Comparison(tuple(rows), missing)
 
 
+def _keeper(folder: Path, accelerator: Accelerator) -> Callable[[Callable[[], MaskSet]], MaskSet]:
+    """Keeps masks beside the training that begins with them: searched anew, they could come out otherwise."""
+    return lambda search: from_main(accelerator, lambda: kept_masks(folder / MASKS, search))
+
+
 def _cell(
     method: str,
     setup: Setup,
     config: CompareConfig,
     decisive: Mapping[str, Any],
-    trained_on: Mapping[str, str],
+    folder: Path,
     human_counts: Tensor | None,
     accelerator: Accelerator,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -168,9 +179,7 @@ def _cell(
         system = replace(system, phases=tuple(longer))
     training = time.perf_counter()
     with tracked(accelerator, config.log, config.out / "tensorboard", f"{method}-{setup.run.seed}"):
-        history = train(
-            system, setup, config.out / CELLS / cell_name(decisive, trained_on, method, setup.run.seed), accelerator
-        )
+        history = train(system, setup, folder, accelerator)
     # epochs that an earlier process has done took time too
     earlier = max(0.0, sum(history.seconds) - (time.perf_counter() - training))
 

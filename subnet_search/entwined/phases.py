@@ -17,7 +17,7 @@ from subnet_search.ensemble import Predictor, SubnetEnsemble, recalibrate
 from subnet_search.finetune import FinetuneConfig, History, finetune
 from subnet_search.masks import MaskSet
 from subnet_search.processes import from_main
-from subnet_search.records import read_masks, write_masks
+from subnet_search.records import kept_masks
 
 Data = Dataset[tuple[Tensor, int]]
 
@@ -87,7 +87,7 @@ def train_phases(
             assert isinstance(predictor, SubnetEnsemble)
             kept = None if folder is None else folder / f"masks-{number}.safetensors"
             choose, ensemble = phase.masks, predictor
-            found = from_main(accelerator, lambda: _masks(choose, ensemble, kept))  # noqa: B023 - called at once
+            found = from_main(accelerator, lambda: kept_masks(kept, lambda: choose(ensemble)))  # noqa: B023 - called at once
             ensemble.set_masks(found)
         if phase.recalibrate is not None and not (checkpoint and checkpoint.exists()):
             recalibrate(predictor, dataset, seed=phase.recalibrate, precision=phase.config.precision)
@@ -116,16 +116,6 @@ def joined(parts: Sequence[History]) -> History:
     losses = [loss for part in parts for loss in part.losses]
     seconds = [second for part in parts for second in part.seconds]
     return History(tuple(losses), tuple(seconds), sum(part.samples_seen for part in parts))
-
-
-def _masks(choose: Callable[[SubnetEnsemble], MaskSet], ensemble: SubnetEnsemble, kept: Path | None) -> MaskSet:
-    """The masks of a phase, taken up where they were chosen before."""
-    found = None if kept is None else read_masks(kept)
-    if found is None:
-        found = choose(ensemble)
-        if kept is not None:
-            write_masks(kept, found)
-    return found
 
 
 def _trained(phase: Phase, predictor: Predictor) -> AbstractContextManager[Predictor]:
