@@ -75,7 +75,7 @@ def main_job() -> str:
 
 
 def relevance() -> str:
-    """The criteria without training."""
+    """The criteria without training, in the order in which they are chosen from."""
     cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows.read("relevance"):
         config = row["settings"]["relevance"]
@@ -83,11 +83,24 @@ def relevance() -> str:
         loss = "labels" if config["labels"] else "dense network"
         power = f"{config['power']:g}" if config["criterion"] == "ig" else "–"
         cells[(config["criterion"], path, power, loss)].append(row)
-    titles = ["criterion", "path", "p", "loss", "Acc %", "NLL", "seconds", "completeness", "per image", "n"]
+    titles = [
+        "criterion",
+        "path",
+        "p",
+        "loss",
+        "chosen on %",
+        "test %",
+        "NLL",
+        "seconds",
+        "completeness",
+        "per image",
+        "n",
+    ]
     lines: list[list[str]] = []
-    ordered = sorted(cells.items(), key=lambda item: statistics.mean(row["test"]["Acc"] for row in item[1]))
+    ordered = sorted(cells.items(), key=lambda item: statistics.mean(row["validation"]["Acc"] for row in item[1]))
     for key, found in ordered:
         figures = [
+            spread([row["validation"]["Acc"] for row in found], 1, 100),
             spread([row["test"]["Acc"] for row in found], 1, 100),
             spread([row["test"]["NLL"] for row in found], 2, 1),
             spread([row["seconds"] for row in found], 1, 1),

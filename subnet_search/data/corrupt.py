@@ -41,8 +41,8 @@ CHUNK = 64
 Pixels = NDArray[np.uint8]
 
 
-def corrupt(dataset: Dataset[Any], kind: str, severity: int, seed: int = 0, samples: int | None = None) -> ArrayDataset:
-    """Returns the first images of a dataset as they would look on a worse day, with the same labels.
+def corrupt(dataset: Dataset[Any], kind: str, severity: int, seed: int = 0) -> ArrayDataset:
+    """Returns the images of a dataset as they would look on a worse day, with the same labels.
 
     The normal values of the noise are drawn in the order of the images from one generator, so those of an image
     depend on `seed`, its place and its shape alone; the severities scale the same values.
@@ -53,10 +53,9 @@ def corrupt(dataset: Dataset[Any], kind: str, severity: int, seed: int = 0, samp
         severity: One of `SEVERITIES`, 5 is the worst. Where images have few pixels, two severities of `pixelate` can
             be the same (1 and 2 at 8 × 8: seven pixels are left of eight).
         seed: Seed of the noise; no other kind is random.
-        samples: Number of images; None, or more than there are, takes all.
 
     Returns:
-        Images uint8 `[samples, 1 or 3, H, W]`.
+        Images uint8 `[sample, 1 or 3, H, W]`.
 
     Raises:
         SubnetSearchError: where there is no such kind or severity, and as `quantised`.
@@ -65,7 +64,7 @@ def corrupt(dataset: Dataset[Any], kind: str, severity: int, seed: int = 0, samp
         raise SubnetSearchError(f"no corruption {kind!r}, expected one of {', '.join(KINDS)}")
     if severity not in SEVERITIES:
         raise SubnetSearchError(f"corruption {kind!r} has no severity {severity!r}, expected one of {SEVERITIES}")
-    clean = quantised(dataset, samples)
+    clean = quantised(dataset)
     strength, random = STRENGTHS[kind][severity - 1], np.random.default_rng(seed)
     worse = torch.empty_like(clean.images)
     for before, after in zip(clean.images.split(CHUNK), worse.split(CHUNK), strict=True):
@@ -73,29 +72,23 @@ def corrupt(dataset: Dataset[Any], kind: str, severity: int, seed: int = 0, samp
     return ArrayDataset(worse, clean.labels, f"{clean.source} ({kind}, severity {severity})")
 
 
-def quantised(dataset: Dataset[Any], samples: int | None = None) -> ArrayDataset:
-    """Reads the first images of a dataset into memory as they come from a camera, in 256 levels.
+def quantised(dataset: Dataset[Any]) -> ArrayDataset:
+    """Reads the images of a dataset into memory as they come from a camera, in 256 levels.
 
     Args:
         dataset: Map-style dataset of (raw image `[1 or 3, H, W]`, int label).
-        samples: Number of images; None, or more than there are, takes all.
 
     Returns:
-        Images uint8 `[samples, 1 or 3, H, W]`; those in [0, 1] are rounded to the nearest level.
+        Images uint8 `[sample, 1 or 3, H, W]`; those in [0, 1] are rounded to the nearest level.
 
     Raises:
-        SubnetSearchError: where `samples` is less than 1, there are no images, or their shape is another.
+        SubnetSearchError: where there are no images, or their shape is another.
     """
     source = getattr(dataset, "source", type(dataset).__name__)
-    if samples is not None and samples < 1:
-        raise SubnetSearchError(
-            f"{source}: asked for {samples} images to corrupt, expected at least 1, or None for all"
-        )
-    count = length(dataset) if samples is None else min(samples, length(dataset))
-    if count == 0:
+    if length(dataset) == 0:
         raise SubnetSearchError(f"{source}: there are no images to corrupt, expected at least one")
     images, labels = [], []
-    for raw, given in batches(dataset, CHUNK, torch.arange(count)):
+    for raw, given in batches(dataset, CHUNK):
         check_picture(tuple(raw.shape[1:]), source)
         levels = raw if raw.dtype == torch.uint8 else raw.float().mul(255).round().clamp(0, 255).to(torch.uint8)
         images.append(levels.cpu())
