@@ -51,8 +51,9 @@ def shared_out(config: FinetuneConfig, parts: int, images: int, members: int) ->
 
 
 def reseeded(config: FinetuneConfig, number: int) -> FinetuneConfig:
-    """Returns the settings of a later part: with a seed of its own, but for bagging, where bootstraps have to last."""
-    return config if config.bagging else replace(config, seed=config.seed + SEEDS * number)
+    """Returns the settings of a later part: with a seed of its own, but for the bootstraps of bagging, which last."""
+    later = replace(config, seed=config.seed + SEEDS * number)
+    return replace(later, bootstraps=config.bootstrap_seed) if config.bagging else later
 
 
 def seen_by_all(config: FinetuneConfig, images: int, members: int) -> Part:
@@ -85,7 +86,8 @@ def _once(config: FinetuneConfig, steps: int, images: int, members: int) -> Part
         return replace(config, epochs=0), None
     rows = order_of_epoch(config, images, members, 0).shape[2]
     count = steps * rows * (members if config.mode == "split" else 1)
-    return replace(config, epochs=1), _drawn(config.seed, images, count)
+    seed = config.bootstrap_seed if config.bagging else config.seed  # bootstraps are of what is shown
+    return replace(config, epochs=1), _drawn(seed, images, count)
 
 
 def _drawn(seed: int, images: int, count: int) -> Tensor:

@@ -32,6 +32,7 @@ class FinetuneConfig:
         distill: Share of the loss that is distillation from the dense network (Hinton et al. 2015), in [0, 1].
         temperature: Temperature of the distillation.
         bagging: Whether each member trains on its own bootstrap of the images (Breiman 1996).
+        bootstraps: Seed of the bootstraps, which last where a training goes on under another seed; None takes `seed`.
         joint: Share of the loss that is the cross-entropy of the members' mean answer instead of the mean of their own
             (Webb et al. 2021), in [0, 1]; `repeat` without bagging only, because it needs the members' answers to the
             same images.
@@ -61,6 +62,7 @@ class FinetuneConfig:
     distill: float = 0.0
     temperature: float = 3.0
     bagging: bool = False
+    bootstraps: int | None = None
     joint: float = 0.0
     decorrelate: float = 0.0
     decorrelate_on: Probes = "images"
@@ -69,6 +71,11 @@ class FinetuneConfig:
     augment: Augmentation = "none"
     seed: int = 0
     precision: Precision = "auto"
+
+    @property
+    def bootstrap_seed(self) -> int:
+        """Seed of the bootstraps."""
+        return self.seed if self.bootstraps is None else self.bootstraps
 
     def __post_init__(self) -> None:
         for name, choices in (

@@ -99,6 +99,6 @@ def _repetition(config: FinetuneConfig, rows: int) -> int:
 
 def _bootstrap(config: FinetuneConfig, images: int, network: int, generator: torch.Generator) -> Tensor:
     """The network's own bootstrap, the same in every epoch, in an order of this epoch."""
-    own = torch.Generator().manual_seed(7_919 * config.seed + network + 1)
+    own = torch.Generator().manual_seed(7_919 * config.bootstrap_seed + network + 1)
     drawn = torch.randint(images, (images,), generator=own)
     return drawn[torch.randperm(images, generator=generator)]

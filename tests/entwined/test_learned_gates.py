@@ -77,7 +77,8 @@ def test_for_the_correlation_all_members_see_the_same_images(small, mode) -> Non
     plain = replace(small, training=replace(small.training, mode=mode, bagging=mode == "independent"))
     first, last = phases_of(plain, gate_corr=0.3)
     assert (first.config.mode, first.config.bagging, first.config.decorrelate) == ("repeat", False, 0.3)
-    assert last.config == replace(plain.training, epochs=2, seed=last.config.seed)
+    bootstraps = plain.training.seed if plain.training.bagging else None
+    assert last.config == replace(plain.training, epochs=2, seed=last.config.seed, bootstraps=bootstraps)
     ensemble = small.intact()
     history = train_phases(ensemble, [first, last], small.data)
     assert history.samples_seen == 4 * 48 * (1 if mode == "split" else 3)

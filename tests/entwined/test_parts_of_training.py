@@ -40,12 +40,13 @@ def test_parts_add_up_to_the_whole(config: FinetuneConfig, parts: int, images: i
     longest = max(steps for _, steps in sizes) - min(steps for _, steps in sizes)
     assert longest <= (1 if config.epochs < parts else steps_of_epoch(config, images, members))
     for part, shown in found:
-        assert replace(part, epochs=0, seed=0) == replace(config, epochs=0, seed=0)
+        bootstraps = config.seed if config.bagging else None
+        assert replace(part, epochs=0, seed=0) == replace(config, epochs=0, seed=0, bootstraps=bootstraps)
         if shown is not None:
             assert len(shown.unique()) == len(shown)
             assert 0 <= int(shown.min()) <= int(shown.max()) < images
     seeds = {part.seed for part, _ in found}
-    assert len(seeds) == (1 if config.bagging else parts)
+    assert len(seeds) == parts
 
 
 @given(config=configs, images=st.integers(8, 90), members=st.integers(1, 5))
@@ -85,8 +86,19 @@ def test_the_last_epoch_is_left_to_the_finished_masks(epochs: int, share: float,
     assert epochs_of_search(FinetuneConfig(epochs=epochs), share) == expected
 
 
-def test_bootstraps_last() -> None:
-    config = FinetuneConfig(seed=3, bagging=True)
-    assert reseeded(config, 5) == config
-    assert reseeded(replace(config, bagging=False), 0).seed == 3
-    assert reseeded(replace(config, bagging=False), 5).seed != 3
+def test_bootstraps_last_and_come_in_another_order() -> None:
+    config = FinetuneConfig(seed=3, bagging=True, mode="independent", batch_size=30)
+    first, later = (order_of_epoch(reseeded(config, number), 30, 2, 0) for number in (0, 5))
+    assert torch.equal(first.sort().values, later.sort().values)
+    assert not torch.equal(first, later)
+    plain = replace(config, bagging=False)
+    assert reseeded(plain, 0) == plain
+    assert reseeded(plain, 5).seed != 3
+
+
+def test_parts_of_an_epoch_have_the_same_bootstraps() -> None:
+    (first, shown), (second, again) = shared_out(FinetuneConfig(epochs=1, batch_size=10, bagging=True), 2, 40, 2)
+    assert shown is not None
+    assert again is not None
+    assert torch.equal(shown, again)
+    assert (first.bootstrap_seed, first.seed != second.seed) == (second.bootstrap_seed, True)
