@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from subnet_search.data.batches import length
 from subnet_search.device import autocast, drawing
 from subnet_search.ensemble import Predictor, thinned
+from subnet_search.ensemble.standing_norm import standing_statistics
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import checkpoint as checkpoints
 from subnet_search.finetune.config import FinetuneConfig
@@ -216,13 +217,9 @@ def _loss_of_step(
 def _probed(
     model: Predictor, rows: Tensor, labels: Tensor, config: FinetuneConfig, steps: SharedSteps
 ) -> tuple[Tensor, Tensor]:
-    """What the members answer to images that are made of those of a step, and what there is to answer.
-
-    The network is in eval mode for it: its statistics are to stay those of the images that it is trained for.
-    """
+    """What the members answer to images that are made of those of a step, and what there is to answer."""
     targets = F.one_hot(steps.part(labels)[0], len(model.card.classes)).float()
     images, targets = probes_of(rows, targets, config.decorrelate_on)
-    model.eval()
-    answers = steps.whole(model(images, repeat=True).float())
-    model.train()
+    with standing_statistics(model):
+        answers = steps.whole(model(images, repeat=True).float())
     return answers, steps.whole(targets.unsqueeze(0))[0]
