@@ -64,6 +64,9 @@ class DataConfig:
             the same images (the digits network has never seen those of 0.2 and 0).
         resize: Whether images of another size are resized to the backbone's.
         held_out: Validation images, best some that the network was not trained on; None holds out a part of `data`.
+
+    Raises:
+        SubnetSearchError: where the test images are those of another part, which nothing could be told by.
     """
 
     data: Annotated[str, tyro.conf.arg(metavar="SOURCE")] = "digits"
@@ -73,6 +76,12 @@ class DataConfig:
     split_seed: int = 0
     resize: bool = False
     held_out: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+
+    def __post_init__(self) -> None:
+        if self.test is not None and self.test in (self.data, self.held_out):  # a study does not open its test images
+            raise SubnetSearchError(
+                f"images.test is {self.test!r}, and so is images.{'data' if self.test == self.data else 'held_out'}; expected images that nothing is trained or chosen on, or none"
+            )
 
 
 @dataclass(frozen=True)

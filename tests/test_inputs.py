@@ -85,6 +85,22 @@ def test_validation_images_are_not_the_training_images_and_have_labels(tmp_path)
         open_splits(DataConfig(first, held_out=npz(tmp_path / "c.npz", x=IMAGES)), CARD)
 
 
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_test_images_are_none_that_were_trained_or_chosen_on_whatever_their_file_is_called(tmp_path, part) -> None:
+    data = digits_like(list(range(10)) * 4).images[:, 0].numpy()
+    labels = np.arange(40) % 10
+    first, second, copy = (npz(tmp_path / name, x=x, y=y) for name, x, y in (("a.npz", data[:20], labels[:20]), ("b.npz", data[20:], labels[20:]), ("c.npz", data[:15] if part == "training" else data[25:], labels[:15])))  # fmt: skip
+    with pytest.raises(SubnetSearchError, match=rf"c\.npz: 15 of 15 images are {part} images, expected others"):
+        open_splits(DataConfig(first, held_out=second, test=copy), CARD)
+
+
+def test_a_source_is_no_test_set_of_itself() -> None:
+    with pytest.raises(SubnetSearchError, match=r"images.test is 'npz:a.npz', and so is images.data; expected"):
+        DataConfig("npz:a.npz", test="npz:a.npz")
+    with pytest.raises(SubnetSearchError, match=r"and so is images.held_out"):
+        DataConfig("npz:a.npz", test="npz:b.npz", held_out="npz:b.npz")
+
+
 def test_test_images_without_labels_are_refused(tmp_path) -> None:
     test = npz(tmp_path / "test.npz", x=IMAGES)
     with pytest.raises(SubnetSearchError, match=r"test data .* has images without labels"):

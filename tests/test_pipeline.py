@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 import subnet_search.pipeline as pipeline
 from subnet_search.backbones import Backbone, Card, load_backbone
 from subnet_search.data import load_data
+from subnet_search.data.digits import load_digits
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig, known_limits
@@ -165,7 +166,9 @@ def test_a_finished_run_is_not_done_again(tmp_path, monkeypatch) -> None:
 
 def test_an_evaluation_may_be_repeated_with_other_images(tmp_path) -> None:
     first = run(tiny(tmp_path / "run"), until="evaluate")
-    config = tiny(tmp_path / "run", images=DataConfig(test="digits:train", ood=("noise=noise",)))
+    digits = load_digits("test")
+    np.savez(tmp_path / "few.npz", x=digits.images[:100].numpy(), y=digits.labels[:100].numpy())
+    config = tiny(tmp_path / "run", images=DataConfig(test=f"npz:{tmp_path / 'few.npz'}", ood=("noise=noise",)))
     second = run(config, until="evaluate")
     assert "ood/noise/AUROC/mi" in figures(second)["ensemble"]
     assert figures(second)["dense"]["cls/NLL"] != figures(first)["dense"]["cls/NLL"]

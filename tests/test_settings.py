@@ -36,7 +36,11 @@ runs = st.builds(
         std=st.none() | lists,
     ),
     images=st.builds(
-        DataConfig, data=words, test=st.none() | words, ood=st.lists(words, max_size=2).map(tuple), validation=fractions
+        DataConfig,
+        data=words.map("npz:{}".format),
+        test=st.none() | words,
+        ood=st.lists(words, max_size=2).map(tuple),
+        validation=fractions,
     ),
     budget=st.builds(BudgetConfig, budget=fractions) | st.builds(BudgetConfig, budget=st.none(), keep=fractions),
     relevance=st.builds(

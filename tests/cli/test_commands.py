@@ -72,7 +72,7 @@ def test_commands_take_the_settings_of_the_folder(tmp_path, capsys, tiny) -> Non
         cli.main([command, "--out", str(out)])
     settings = json.loads((out / "config.json").read_text())
     assert (settings["members"], settings["search"]["algorithm"], settings["finetune"]["epochs"]) == (3, "draft", 1)
-    cli.main(["evaluate", "--out", str(out), "--test", "digits:train", "--ood", "noise=noise", "far=photos"])
+    cli.main(["evaluate", "--out", str(out), "--test", "digits:test", "--ood", "noise=noise", "far=photos"])
     text = capsys.readouterr().out
     assert "OOD noise, AUROC by entropy" in text
     assert "OOD far, AUROC by entropy" in text
