@@ -71,6 +71,8 @@ class Grid:
             of the method `METHOD+MODE`.
         head: Whether the members share the classifier (`ensemble.head`); with one for each the rows are those of the
             method `METHOD+head`.
+        noisy: Weight of the members' correlation on noisy images in the loss (`finetune.decorrelate`, in `repeat` mode);
+            where it is positive, the rows are those of the method `METHOD+noisyNUMBER`, in per cent.
         again: Measures cells again whose rows lack figures that there are today; those whose run folder is gone are
             trained again for it. Of several rows of a cell the last counts.
     """
@@ -87,6 +89,7 @@ class Grid:
     overlap: float = 1.0
     mode: Mode = "split"
     head: Sharing = "shared"
+    noisy: float = 0.0
     again: bool = False
 
 
@@ -114,6 +117,8 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
             augment="crop-flip",
             distill=grid.distill,
             mode=grid.mode,
+            decorrelate=grid.noisy,
+            decorrelate_on="noisy" if grid.noisy else "images",
         ),
         evaluate=EvaluateConfig(precision="auto"),
     )
@@ -183,7 +188,8 @@ def _key(grid: Grid, method: str) -> str:
     overlap = f"+overlap{grid.overlap:g}" if grid.overlap != 1 and method in ("search", TWIN) else ""
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
     head = "+head" if grid.head == "member" else ""
-    return f"{method}{trunk}{thin}{overlap}{mode}{head}{'+distill' if grid.distill else ''}"
+    noisy = f"+noisy{100 * grid.noisy:.0f}" if grid.noisy else ""
+    return f"{method}{trunk}{thin}{overlap}{mode}{head}{noisy}{'+distill' if grid.distill else ''}"
 
 
 def _public(row: dict[str, object], grid: Grid, method: str, seed: int) -> dict[str, object]:
