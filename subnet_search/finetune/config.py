@@ -73,6 +73,11 @@ class FinetuneConfig:
     precision: Precision = "auto"
 
     @property
+    def probes(self) -> bool:
+        """Whether members are parted on other images than those of the step, in a pass of their own."""
+        return self.decorrelate > 0 and self.decorrelate_on != "images"
+
+    @property
     def bootstrap_seed(self) -> int:
         """Seed of the bootstraps."""
         return self.seed if self.bootstraps is None else self.bootstraps

@@ -41,7 +41,8 @@ class History:
         losses: Mean training loss of each epoch.
         seconds: Wall time of each epoch.
         samples_seen: Rows that went through the network in training: an image counts once for each member that saw
-            it, the images that one row of a network with several inputs takes in count as one.
+            it, the images that one row of a network with several inputs takes in count as one. Those on which members
+            are parted and not trained (`FinetuneConfig.decorrelate_on`) count, too.
     """
 
     losses: tuple[float, ...]
@@ -67,8 +68,8 @@ def finetune(
     network's architecture and masks, the settings and how many images there are: give other weights or images another
     file.
 
-    Several processes share the rows of every step and come to what one would come to, but for rounding and for what the
-    network's own dropout leaves out; each calls this with the same arguments. The weights that count are those of the
+    Several processes share the rows of every step and come to what one would come to, but for rounding and for what is
+    drawn on the device: what the network's own dropout leaves out, and images that members are parted on. Each calls this with the same arguments. The weights that count are those of the
     main process, which alone reads and writes the checkpoint.
 
     Args:
@@ -169,7 +170,8 @@ def finetune(
             checkpoints.save(checkpoint, state)
     ensemble.eval()
     count_steps(accelerator, config.epochs * len(order))
-    return History(tuple(losses), tuple(seconds), len(losses) * order.numel() // ensemble.inputs)
+    passes = 2 if config.probes else 1
+    return History(tuple(losses), tuple(seconds), passes * len(losses) * order.numel() // ensemble.inputs)
 
 
 def _saved(checkpoint: Path | None, identity: str, ensemble: Predictor) -> dict[str, Any] | None:
@@ -209,7 +211,7 @@ def _loss_of_step(
             with torch.no_grad():
                 guide = steps.whole(teacher(rows).float().unflatten(0, (len(labels), -1))).expand_as(logits)
         probed = None
-        if config.decorrelate > 0 and config.decorrelate_on != "images":
+        if config.probes:
             probed = _probed(model, rows, labels, config, steps)
     return loss_of(logits, labels.expand(len(logits), -1), guide, config, probed)
 

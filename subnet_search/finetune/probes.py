@@ -19,7 +19,7 @@ def probes_of(rows: Tensor, targets: Tensor, kind: Probes) -> tuple[Tensor, Tens
     What is drawn comes from the global random state, which the training seeds for each epoch.
 
     Args:
-        rows: Prepared images `[row, channel, ...]`.
+        rows: Prepared images `[row, channel, ...]`, or `[row, feature]`.
         targets: Probabilities of the classes `[row, class]`.
         kind: `mixed` mixes each image with another one, in proportions drawn evenly, and their targets with them
             (Zhang et al. 2018, "mixup", section 2, α = 1); `noisy` adds Gaussian noise, with a standard deviation that is
@@ -28,7 +28,7 @@ def probes_of(rows: Tensor, targets: Tensor, kind: Probes) -> tuple[Tensor, Tens
             recognised, and its targets are all classes alike.
 
     Returns:
-        Images `[row, channel, ...]` and targets `[row, class]`.
+        Images of the same shape, and targets `[row, class]`.
     """
     if kind == "mixed":
         partner = torch.randperm(len(rows), device=rows.device)
@@ -38,7 +38,7 @@ def probes_of(rows: Tensor, targets: Tensor, kind: Probes) -> tuple[Tensor, Tens
         scale = torch.rand(len(rows), *[1] * (rows.ndim - 1), device=rows.device)
         return rows + scale * torch.randn_like(rows), targets
     if kind == "jumbled":
-        for axis in range(2, rows.ndim):
+        for axis in range(min(2, rows.ndim - 1), rows.ndim):
             strips = rows.chunk(STRIPS, dim=axis)
             rows = torch.cat([strips[i] for i in torch.randperm(len(strips)).tolist()], dim=axis)
         return rows, torch.full_like(targets, 1.0 / targets.shape[1])

@@ -9,10 +9,12 @@ from torch import nn
 
 from subnet_search.backbones import load_backbone
 from subnet_search.data import ArrayDataset, load_data
+from subnet_search.device import drawing
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, finetune, order_of_epoch, steps_of_epoch
 from subnet_search.finetune.loss import residual_correlation
+from subnet_search.finetune.probes import probes_of
 from subnet_search.finetune.rows import _first_places
 from subnet_search.groups import find_groups
 from subnet_search.masks import MaskSet, full_masks
@@ -181,7 +183,7 @@ def test_leftover_gradients_are_no_part_of_the_first_step(small):
     assert equal(clean.state_dict(), dirty.state_dict())
 
 
-@pytest.mark.parametrize("changes", [{"augment": "crop-flip"}, {"bagging": True}, {"mode": "repeat", "decorrelate": 0.5}, {"seed": 5}])  # fmt: skip
+@pytest.mark.parametrize("changes", [{"augment": "crop-flip"}, {"bagging": True}, {"mode": "repeat", "decorrelate": 0.5}, {"mode": "repeat", "decorrelate": 0.5, "decorrelate_on": "noisy"}, {"seed": 5}])  # fmt: skip
 def test_a_seed_decides_everything(small, changes):
     ensembles = [small.ensemble(3) for _ in range(2)]
     histories = []
@@ -216,8 +218,33 @@ def test_decorrelation_lowers_the_correlation_of_errors(small):
         ensemble = small.ensemble(3)
         finetune(ensemble, small.data, settings(mode="repeat", decorrelate=weight, epochs=6))
         with torch.no_grad():
-            found.append(float(residual_correlation(ensemble(x), labels.repeat(3, 1))))
+            found.append(float(residual_correlation(ensemble(x), F.one_hot(labels))))
     assert found[1] < found[0]
+
+
+@pytest.mark.parametrize(("kind", "weight"), [("mixed", 2.0), ("noisy", 2.0), ("jumbled", 0.5)])
+def test_members_can_be_parted_on_images_that_they_are_not_trained_on(small, kind, weight):
+    x = (small.data.images - 0.5) / 0.25
+    found = []
+    for decorrelate in (0.0, weight):
+        ensemble = small.ensemble(3)
+        config = settings(mode="repeat", decorrelate=decorrelate, decorrelate_on=kind, epochs=8)
+        finetune(ensemble, small.data, config)
+        targets = F.one_hot(small.data.labels).float()
+        with torch.no_grad(), drawing(torch.device("cpu"), 1):
+            parted = [probes_of(x, targets, kind) for _ in range(20)]
+            found.append(sum(float(residual_correlation(ensemble(rows), told)) for rows, told in parted))
+    assert found[1] < found[0]
+
+
+def test_the_statistics_stay_those_of_the_images_that_are_trained_on(small):
+    found = []
+    for weight in (0.0, 1e-12):  # too little to change a weight
+        ensemble = small.ensemble(3)
+        history = finetune(ensemble, small.data, settings(mode="repeat", decorrelate=weight, decorrelate_on="jumbled"))
+        found.append(ensemble.state_dict())
+        assert history.samples_seen == 2 * 3 * len(small.data) // 12 * 12 * (2 if weight else 1)
+    assert equal(*found)
 
 
 def test_no_epochs_change_nothing(small):

@@ -69,9 +69,14 @@ def test_an_ensemble_is_no_worse_than_its_members_are_on_average(seed, members, 
 
 
 def test_decorrelation_is_added_with_its_weight():
-    plain = loss_of(LOGITS, LABELS, None, FinetuneConfig(mode="repeat"))
-    more = loss_of(LOGITS, LABELS, None, FinetuneConfig(mode="repeat", decorrelate=0.5))
-    torch.testing.assert_close(more, plain + 0.5 * residual_correlation(LOGITS, LABELS))
+    labels = LABELS[:1].repeat(2, 1)
+    plain = loss_of(LOGITS, labels, None, FinetuneConfig(mode="repeat"))
+    settings = FinetuneConfig(mode="repeat", decorrelate=0.5)
+    more = loss_of(LOGITS, labels, None, settings)
+    torch.testing.assert_close(more, plain + 0.5 * residual_correlation(LOGITS, torch.eye(2)[labels[0]]))
+    answers, targets = torch.randn(2, 3, 2), torch.tensor([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
+    elsewhere = loss_of(LOGITS, labels, None, settings, (answers, targets))
+    torch.testing.assert_close(elsewhere, plain + 0.5 * residual_correlation(answers, targets))
 
 
 def test_the_loss_of_half_precision_logits_is_computed_in_full():
@@ -82,11 +87,11 @@ def test_the_loss_of_half_precision_logits_is_computed_in_full():
 
 def test_residual_correlation_is_pearsons_over_pairs():
     torch.manual_seed(3)
-    logits, labels = torch.randn(3, 7, 4), torch.randint(0, 4, (7,)).repeat(3, 1)
-    residual = (logits.softmax(-1) - torch.eye(4)[labels]).flatten(1)
+    logits, targets = torch.randn(3, 7, 4), torch.rand(7, 4).softmax(-1)
+    residual = (logits.softmax(-1) - targets).flatten(1)
     matrix = torch.corrcoef(residual)
     wanted = (matrix[0, 1] + matrix[0, 2] + matrix[1, 2]) / 3
-    torch.testing.assert_close(residual_correlation(logits, labels), wanted)
+    torch.testing.assert_close(residual_correlation(logits, targets), wanted)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -99,21 +104,22 @@ def test_residual_correlation_is_pearsons_over_pairs():
 def test_residual_correlation_is_within_its_range(seed, members, count, scale):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(members, count, 3, generator=generator) * scale
-    labels = torch.randint(0, 3, (count,), generator=generator).repeat(members, 1)
-    assert -1 - 1e-5 <= float(residual_correlation(logits, labels)) <= 1 + 1e-5
+    targets = torch.eye(3)[torch.randint(0, 3, (count,), generator=generator)]
+    assert -1 - 1e-5 <= float(residual_correlation(logits, targets)) <= 1 + 1e-5
 
 
 def test_closed_forms_of_the_correlation():
     same = LOGITS[:1].repeat(3, 1, 1)
-    assert float(residual_correlation(same, LABELS[:1].repeat(3, 1))) == pytest.approx(1.0)
-    assert float(residual_correlation(LOGITS[:1], LABELS[:1])) == 0.0  # one member has no pair
-    # two classes, one image: residuals (a, −a) and (−b, b) point opposite ways
-    opposite = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]]])
-    assert float(residual_correlation(opposite, torch.tensor([[0], [1]]))) == pytest.approx(-1.0)
+    targets = torch.eye(2)[LABELS[0]]
+    assert float(residual_correlation(same, targets)) == pytest.approx(1.0)
+    assert float(residual_correlation(LOGITS[:1], targets)) == 0.0  # one member has no pair
+    # two classes, one image, both alike as target: residuals (a, −a) and (−b, b) point opposite ways
+    opposite = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])
+    assert float(residual_correlation(opposite, torch.tensor([[0.5, 0.5]]))) == pytest.approx(-1.0)
 
 
 def test_a_member_without_any_error_does_not_break_the_gradient():
     logits = torch.tensor([[[500.0, 0.0]], [[1.0, 0.0]]], requires_grad=True)
-    residual_correlation(logits, torch.tensor([[0], [0]])).backward()
+    residual_correlation(logits, torch.tensor([[1.0, 0.0]])).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
