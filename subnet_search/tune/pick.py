@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from subnet_search.tune.config import TuneConfig
 from subnet_search.tune.objectives import OBJECTIVES
 from subnet_search.tune.points import Point, Points, read_points
 from subnet_search.tune.prefer import Condition, Preference, parse_preference
+from subnet_search.tune.setup import inputs_of
 from subnet_search.tune.study import read_study
 
 log = logging.getLogger("subnet_search")
@@ -83,13 +84,8 @@ def pick(
     backbone = backbone or open_backbone(config.network)
     opened = splits or open_splits(config.images, backbone.card)
     check_splits(opened, backbone.card)
+    _check_inputs(points, found.user_attrs.get("inputs", {}), config, backbone, opened)
     prints = training_digests(backbone, opened)
-    known = found.user_attrs.get("inputs", {}).get("network", prints["network"])
-    if known != prints["network"]:
-        raise SubnetSearchError(
-            f"study {points.study!r} was made with another network than {config.network.backbone} has now; give the "
-            "weights back, or make a study of the new ones"
-        )
     masks = study / ARTIFACTS / str(point.artifact)
     if folder.masks() is None and masks.is_file():
         folder = RunFolder.open(config, prints)
@@ -104,6 +100,24 @@ def settings_of_run(point: Point, out: Path) -> RunConfig:
     """Returns the settings with which a trial is run in full, into a folder."""
     config = from_dict(RunConfig, dict(point.settings), f"settings of trial {point.number}")
     return replace(config, out=out)
+
+
+def _check_inputs(
+    points: Points, known: Mapping[str, str], config: RunConfig, backbone: Backbone, splits: Splits
+) -> None:
+    """Refuses another network, or other images than those that the trials were trained and judged on.
+
+    Test and OOD images are for the final figures, of which the study knows nothing.
+    """
+    now = inputs_of(backbone, replace(splits, test=None, ood={}))
+    changed = [name for name, told in now.items() if known.get(name, told) != told]
+    if changed:
+        images = config.images.data + (f", held out {config.images.held_out}" if config.images.held_out else "")
+        raise SubnetSearchError(
+            f"study {points.study!r} was made with another {' and another '.join(changed)} than there is now (network "
+            f"{config.network.backbone}, images {images}): its figures say nothing about this one; give back what the "
+            "study was made with, or make a new study"
+        )
 
 
 def choose(points: Points, prefer: str) -> Point:

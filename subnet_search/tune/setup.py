@@ -58,8 +58,7 @@ class TuneSetup:
     @cached_property
     def inputs(self) -> dict[str, str]:
         """What tells network and images from others: digests, and the card in words."""
-        card = str(sorted(self.backbone.card.to_dict().items()))
-        return {**training_digests(self.backbone, self.splits), **evaluation_digests(self.splits), "card": card}
+        return inputs_of(self.backbone, self.splits)
 
     @cached_property
     def cache(self) -> Cache:
@@ -107,6 +106,20 @@ class TuneSetup:
             iou=ensemble.masks.mean_iou() if ensemble else None,
             progress=self.progress,
         )
+
+
+def inputs_of(backbone: Backbone, splits: Splits) -> dict[str, str]:
+    """Tells apart what the trials of a study depend on.
+
+    Args:
+        backbone: The trained network.
+        splits: The images, all of which are read.
+
+    Returns:
+        `network`, `training set`, `validation set`, `OOD set NAME` where there is one → SHA-256; `card` → its words.
+    """
+    card = str(sorted(backbone.card.to_dict().items()))
+    return {**training_digests(backbone, splits), **evaluation_digests(splits), "card": card}
 
 
 def open_setup(

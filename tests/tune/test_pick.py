@@ -139,11 +139,31 @@ def test_masks_that_another_machine_keeps_are_searched_again(finished, network, 
 def test_what_is_not_the_study_is_refused(finished, few, tmp_path) -> None:
     config, _ = finished
     other = load_backbone("digits", "random", seed=10, width=4)
-    with pytest.raises(SubnetSearchError, match="made with another network than digits has now"):
+    with pytest.raises(SubnetSearchError, match=r"made with another network than there is now \(network digits, "):
         pick(config.out, "nll", tmp_path / "picked", backbone=other, splits=few)
     with pytest.raises(SubnetSearchError, match="there is no study 'nowhere'"):
         pick(tmp_path / "nowhere", "nll", tmp_path / "picked")
     assert not (tmp_path / "picked").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [("train", "another training set than"), ("validation", "another validation set than")]
+)
+def test_other_images_than_those_of_the_study_are_refused_and_named(
+    finished, network, few, tmp_path, part: str, words: str
+) -> None:
+    config, _ = finished
+    others = replace(few, **{part: getattr(few, part).subset(range(36))})
+    with pytest.raises(SubnetSearchError, match=words):
+        pick(config.out, "nll", tmp_path / "picked", backbone=network, splits=others)
+    assert not (tmp_path / "picked").exists()
+
+
+def test_other_test_and_ood_images_are_the_users_choice(finished, network, few, tmp_path) -> None:
+    config, _ = finished
+    others = replace(few, test=few.validation.subset(range(20)), ood={"halves": few.train.subset(range(20))})
+    picked = pick(config.out, "nll", tmp_path / "picked", backbone=network, splits=others)
+    assert picked.result.metrics["ensemble"]["metrics"]["ood/halves/AUROC/entropy"] is not None
 
 
 def test_the_command_says_what_it_chose_and_where_it_is(finished, monkeypatch, capsys, network, few, tmp_path) -> None:
