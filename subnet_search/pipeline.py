@@ -41,7 +41,18 @@ from subnet_search.report import write_run_report
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import ENTWINED, SCORE_DRIVEN
 from subnet_search.settings import RunConfig, to_dict
-from subnet_search.stages import allocate, entwine, phases, score, scoring, search, settled, train
+from subnet_search.stages import (
+    alike,
+    allocate,
+    entwine,
+    phases,
+    score,
+    scoring,
+    search,
+    settled,
+    train,
+    words_on_alike,
+)
 from subnet_search.tracking import check_log, tracked
 
 log = logging.getLogger("subnet_search")
@@ -117,6 +128,8 @@ def run(
         once = {name: kept[0] for name, kept in quotas.items()}
         common = trunk_macs(graph, chosen.ensemble.trunk_share, once) / graph.dense_macs
         log.info("members have %.0f %% of the dense MACs in common", 100 * common)
+        if alike(graph, quotas, depth, chosen):
+            log.warning(words_on_alike(chosen))
         masks, relevance = from_main(accelerator, lambda: (folder.masks(), folder.relevance()))
         wanted = scoring(chosen).criterion
         if relevance is not None and masks is None and relevance.criterion != wanted:

@@ -91,14 +91,16 @@ def _no_thin_trunk(config: RunConfig) -> SubnetSearchError:
 def deepest(config: RunConfig, graph: GroupGraph, trunks: Sequence[float]) -> RunConfig:
     """Returns the settings with the first of some trunks, thinned as needed, that leaves the members within the budget.
 
+    A trunk that pays for so much that the members behind it keep everything is passed over too; the last one is not.
+
     Raises:
         SubnetSearchError: where the budget cannot be met with the last one either.
     """
     *deeper, last = (_with_trunk(config, graph, trunk) for trunk in trunks)
     for choice in deeper:
         with suppress(SubnetSearchError):
-            allocate(graph, choice)
-            return choice
+            if not alike(graph, *allocate(graph, choice), choice):
+                return choice
     allocate(graph, last)
     return last
 
@@ -118,6 +120,29 @@ def allocate(graph: GroupGraph, config: RunConfig) -> tuple[Quotas, dict[str, Te
         share = depth_budget(graph, config.members, budget.budget, trunk)
         depth = depth_masks(graph, config.members, share, config.seed, trunk)
     return allocate_quotas(graph, config.members, budget, depth, trunk), depth
+
+
+def alike(graph: GroupGraph, quotas: Quotas, depth: Mapping[str, Tensor], config: RunConfig) -> bool:
+    """Returns whether the masks of the members cannot differ: outside the trunk nothing is cut, no branch left to some.
+
+    Args:
+        graph: The network's groups.
+        quotas: Group → how many channels each member keeps.
+        depth: Site of a residual branch → which members keep it.
+        config: Settings, of which the trunk is taken.
+    """
+    behind = set(thinned_groups(quotas, graph.widths)).difference(trunk_groups(graph, config.ensemble.trunk_share))
+    return not behind and not any(kept.any() and not kept.all() for kept in depth.values())
+
+
+def words_on_alike(config: RunConfig) -> str:
+    """Returns what a user should know and do where members are `alike`."""
+    given = f"budget {config.budget.budget:g}" if config.budget.budget is not None else f"keep {config.budget.keep}"
+    return (
+        f"{given} leaves all channels and branches outside the trunk to each of the {config.members} members: they differ by "
+        "their training alone, and are copies of one network where that is the same for all; give a smaller budget, a "
+        "shallower trunk, or more members"
+    )
 
 
 def common_groups(graph: GroupGraph, quotas: Quotas, config: RunConfig) -> tuple[str, ...]:

@@ -379,3 +379,12 @@ def test_a_trunk_that_is_left_open_is_chosen_and_told(tmp_path) -> None:
     assert read_manifest(tmp_path / "run" / "ensemble").config.trunk == share
     assert "of the dense MACs in common" in (tmp_path / "run" / "log.txt").read_text()
     assert run(config).metrics == result.metrics  # it is the same run, still left open
+
+
+@pytest.mark.parametrize(("budget", "warned"), [(3.0, True), (1.5, False)])
+def test_members_that_all_keep_everything_are_warned_of(tmp_path, budget: float, warned: bool) -> None:
+    config = tiny(tmp_path / "run", budget=BudgetConfig(budget=budget), search=SearchConfig(algorithm="random"))
+    run(config, until="search")
+    told = (config.out / "log.txt").read_text()
+    assert ("each of the 3 members: they differ by their training alone" in told) is warned
+    assert ("give a smaller budget" in told) is warned

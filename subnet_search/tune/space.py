@@ -50,7 +50,8 @@ class SpaceConfig:
         names: Some of `members`, `budget`, `depth`, `trunk`, `algorithm`, `lambda_overlap`, `criterion`, `rescoring`,
             `lambda_corr`, `epochs`, `distill`, `bagging`; the others stay as the job says.
         members: Fewest and most members.
-        budget: Smallest and largest budget, searched on a logarithmic scale.
+        budget: Smallest and largest budget, searched on a logarithmic scale. A trial with one that leaves each member
+            whole, which gives copies of one network, takes less.
         trunk: Smallest and largest share of the dense MACs that members have in common. A trial with a trunk that its
             budget has no room for, or that leaves nothing to search, takes the deepest that can be had.
         lambda_overlap: Smallest and largest weight of the overlap, on a logarithmic scale; for searches that have it.

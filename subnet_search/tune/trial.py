@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
 from subnet_search.ensemble import SubnetEnsemble
@@ -20,7 +21,17 @@ from subnet_search.relevance import Relevance
 from subnet_search.run_folder import RunFolder
 from subnet_search.search import ENTWINED, SCORE_DRIVEN, Quotas, thinned_groups
 from subnet_search.settings import RunConfig, to_dict
-from subnet_search.stages import allocate, entwine, phases, score, search, settled, train
+from subnet_search.stages import (
+    alike,
+    allocate,
+    entwine,
+    phases,
+    score,
+    search,
+    settled,
+    train,
+    words_on_alike,
+)
 from subnet_search.tune import ledger
 from subnet_search.tune.artifacts import keep_artifacts
 from subnet_search.tune.ladder import epochs_of_rungs, goes_on
@@ -29,8 +40,13 @@ from subnet_search.tune.room import with_room
 from subnet_search.tune.setup import TuneSetup
 from subnet_search.tune.space import suggest
 
+log = logging.getLogger("subnet_search")
+
 SHORTFALL, COST = "fidelity", "budget"
-"""The constraints of a trial: how much of the training it lacks, by how much it costs too much."""
+"""The constraints of a trial: how much of the training it lacks, by how much it costs too much. Members that all keep
+everything lack all of it: samplers want the same constraints of all trials, also of those of an older version."""
+ALIKE = "alike"
+"""User attribute of a trial with such members."""
 
 
 @dataclass
@@ -63,7 +79,8 @@ def run_trial(trial: optuna.Trial, setup: TuneSetup) -> list[float]:
     """Measures what the sampler chose, at growing fidelities, for as long as it is among the best.
 
     Everything that is known of a trial is kept with it (`settings`, `metrics`, `fidelity`, `rung_values`, `seconds`,
-    `stages`, `artifact`). One that stops early has the constraint `fidelity` above 0, so that no front holds it.
+    `stages`, `artifact`). One that stops early has the constraint `fidelity` above 0, so that no front holds it; so has one
+    whose members all keep everything, as they may be copies of one network.
 
     Args:
         trial: The trial, running, with its `role`.
@@ -84,6 +101,9 @@ def run_trial(trial: optuna.Trial, setup: TuneSetup) -> list[float]:
     run = settled(run, setup.graph)  # where the trunk is not searched, and left open
     trial.set_user_attr(ledger.SETTINGS, settings_of(run))
     plan = _planned(run, setup, clock)
+    if copies := alike(setup.graph, plan.quotas, plan.depth, run):
+        log.warning("trial %d is left out of the front: %s", trial.number, words_on_alike(run))
+        trial.set_user_attr(ALIKE, True)
     folder = RunFolder(config.out / "trials" / _root(trial))
     reached: list[list[float]] = []
     pruned = False
@@ -110,7 +130,7 @@ def run_trial(trial: optuna.Trial, setup: TuneSetup) -> list[float]:
     trial.set_user_attr("stages", clock.stages)
     trial.set_user_attr("seconds", clock.total())
     if not pruned:
-        trial.set_constraint(SHORTFALL, 1.0 - fidelity)
+        trial.set_constraint(SHORTFALL, 1.0 if copies else 1.0 - fidelity)
     shutil.rmtree(folder.path, ignore_errors=True)
     if pruned:
         raise optuna.TrialPruned
@@ -203,9 +223,9 @@ def _trained(plan: Plan, run: RunConfig, setup: TuneSetup, folder: RunFolder) ->
 
 
 def _worth_more(trial: optuna.Trial, rung: int, reached: list[list[float]], setup: TuneSetup) -> bool:
-    """Whether a trial is among the best that have reached its rung; one that costs too much is worth nothing."""
+    """Whether a trial is among the best that have reached its rung; one that no front may hold is worth nothing."""
     config = setup.config
-    if trial.constraints.get(COST, 0.0) > 0:
+    if _excluded(trial):
         return False
     if config.pruner is not None:
         return True
@@ -213,12 +233,15 @@ def _worth_more(trial: optuna.Trial, rung: int, reached: list[list[float]], setu
     others = [
         other.user_attrs["rung_values"][rung]
         for other in trial.study.get_trials(deepcopy=False, states=states)
-        if other.number != trial.number
-        and len(other.user_attrs.get("rung_values", ())) > rung
-        and other.constraints.get(COST, 0.0) <= 0
+        if other.number != trial.number and len(other.user_attrs.get("rung_values", ())) > rung and not _excluded(other)
     ]
     losses = [losses_of(values, config.objectives) for values in (reached[rung], *others)]
     return goes_on(losses[0], losses[1:], config.eta)
+
+
+def _excluded(trial: optuna.Trial | FrozenTrial) -> bool:
+    """Whether a trial costs too much, or its members are alike."""
+    return trial.constraints.get(COST, 0.0) > 0 or ALIKE in trial.user_attrs
 
 
 def _root(trial: optuna.Trial) -> str:

@@ -13,7 +13,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, find_groups, trunk_layers, trunk_shares
 from subnet_search.search import BudgetConfig
 from subnet_search.settings import RunConfig
-from subnet_search.stages import allocate
+from subnet_search.stages import alike, allocate
 from subnet_search.tune.room import with_room
 from subnet_search.tune.space import Dimension, SpaceConfig, dimensions, suggest
 
@@ -39,10 +39,12 @@ def test_whatever_the_sampler_chooses_can_be_had(graph, seed) -> None:
     searched = space(graph, run)
     found = suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask(), searched, run)
     fitted = with_room(found, searched, graph)
-    allocate(graph, fitted)
+    assert not alike(graph, *allocate(graph, fitted), fitted)
     assert fitted.ensemble.trunk <= found.ensemble.trunk
+    assert fitted.budget.budget <= found.budget.budget
     assert replace(fitted, ensemble=found.ensemble, budget=found.budget) == found
-    assert replace(fitted.budget, trunk_keep=found.budget.trunk_keep) == found.budget
+    own = replace(fitted.budget, budget=found.budget.budget, trunk_keep=found.budget.trunk_keep)
+    assert own == found.budget
 
 
 def test_it_is_the_deepest_that_can_be_had(graph) -> None:
@@ -74,3 +76,44 @@ def test_a_trunk_that_is_not_searched_stays_and_one_goes_no_lower_than_the_space
     assert with_room(run, space(graph, run, names=("members", "budget")), graph) == run
     with pytest.raises(SubnetSearchError, match="cannot be met with 8 members"):
         with_room(run, space(graph, run, trunk=(0.65, 0.7)), graph)
+
+
+def test_a_trunk_that_leaves_the_members_whole_is_made_shallower(graph) -> None:
+    run = chosen(2, 1.7, 0.6)  # both members of it, whole, cost 1.4
+    assert alike(graph, *allocate(graph, run), run)
+    fitted = with_room(run, space(graph, run), graph)
+    assert fitted.budget == replace(run.budget, budget=1.7)
+    deeper = next(share for share in trunk_shares(graph) if share > fitted.ensemble.trunk)
+    assert alike(graph, *allocate(graph, chosen(2, 1.7, deeper)), chosen(2, 1.7, deeper))
+    assert not alike(graph, *allocate(graph, fitted), fitted)
+
+
+@pytest.mark.parametrize("depth", [False, True])
+@pytest.mark.parametrize("names", [("members", "budget"), ("members", "budget", "trunk")])
+def test_a_budget_that_whole_members_do_not_use_up_is_lowered(graph, depth: bool, names: tuple[str, ...]) -> None:
+    run = chosen(2, 2.58, 0.0)
+    run = replace(run, budget=replace(run.budget, depth=depth))
+    fitted = with_room(run, space(graph, run, names=names), graph)
+    assert fitted.budget.budget == pytest.approx(0.8 * 2)
+    assert not alike(graph, *allocate(graph, fitted), fitted)
+
+
+def test_a_budget_stays_in_its_space_and_as_it_is_where_it_is_not_searched(graph) -> None:
+    run = chosen(2, 2.58, 0.0)
+    assert with_room(run, space(graph, run, budget=(1.7, 4.0)), graph) == run
+    assert with_room(run, space(graph, run, names=("members", "trunk")), graph) == run
+
+
+def test_members_are_alike_where_only_their_trunk_is_cut(graph) -> None:
+    run = chosen(2, 1.9, 0.6)
+    run = replace(run, budget=replace(run.budget, trunk_keep=0.5))
+    quotas, depth = allocate(graph, run)
+    assert min(kept[0] / graph.widths[name] for name, kept in quotas.items()) == 0.5
+    assert alike(graph, quotas, depth, run)
+
+
+def test_members_without_the_same_branch_are_alike_and_those_without_different_ones_are_not(graph) -> None:
+    run = chosen(2, 2.0, 0.0)
+    whole = {name: (width, width) for name, width in graph.widths.items()}
+    assert alike(graph, whole, {"block": torch.tensor([False, False])}, run)
+    assert not alike(graph, whole, {"block": torch.tensor([True, False])}, run)

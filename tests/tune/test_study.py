@@ -23,6 +23,7 @@ from subnet_search.settings import RunConfig, from_dict
 from subnet_search.tune import SpaceConfig, TuneConfig, ledger, study_table
 from subnet_search.tune.ladder import goes_on
 from subnet_search.tune.objectives import losses_of, values_of
+from subnet_search.tune.points import read_points
 from subnet_search.tune.study import read_study
 
 Finished = tuple[TuneConfig, optuna.Study]
@@ -96,7 +97,8 @@ def test_every_trial_keeps_all_that_is_known_of_it(finished) -> None:
         assert values_of(notes["metrics"], config.objectives) == trial.values == notes["rung_values"][-1]
         assert trial.constraints == {"fidelity": 1.0 - notes["fidelity"]}
         run = from_dict(RunConfig, notes["settings"], "trial")
-        assert {"members": run.members, "budget": run.budget.budget}.items() <= trial.params.items()
+        assert run.members == trial.params["members"]
+        assert run.budget.budget <= trial.params["budget"]  # lower where it would leave every member whole
         assert notes["metrics"]["cplx/MACsRatio"] <= run.budget.budget
         assert 0 < sum(notes["stages"].values()) <= notes["seconds"]
 
@@ -210,6 +212,22 @@ def test_what_costs_too_much_is_not_trained_and_not_on_the_front(tiny, run, tmp_
         assert trial not in over or trial.user_attrs["role"] != "search" or trial.user_attrs["fidelity"] == 0.0
     assert {t.user_attrs["role"] for t in over if t.user_attrs["fidelity"] == 1.0} == {"default", "control"}
     assert not {t.number for t in over} & {t.number for t in study.best_trials}
+
+
+def test_members_that_all_keep_everything_are_not_trained_and_not_on_the_front(tiny, run, tmp_path, caplog) -> None:
+    names = ("algorithm", "members")
+    space = SpaceConfig(**{**CHEAP, "names": names})
+    with caplog.at_level("WARNING", "subnet_search"):
+        study = run(tiny(tmp_path / "s", trials=8, budget=BudgetConfig(budget=2.1), space=space))
+    whole = [t for t in study.trials if t.user_attrs["metrics"]["ens/IoU"] == 1.0]
+    assert {t.params["members"] for t in whole} == {2}
+    assert len(whole) < 8
+    for trial in whole:
+        assert trial.constraints["fidelity"] == 1.0
+        assert trial.user_attrs["role"] != "search" or trial.user_attrs["fidelity"] == 0.0
+    assert not {t.number for t in whole} & {t.number for t in study.best_trials}
+    assert not {t.number for t in whole} & {point.number for point in read_points(study).front()}
+    assert "budget 2.1 leaves all channels and branches outside the trunk to each of the 2 members" in caplog.text
 
 
 def test_one_objective_may_have_a_pruner(tiny, run, tmp_path) -> None:
