@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 import time
 import warnings
 from collections.abc import Iterator
@@ -23,6 +25,8 @@ from subnet_search.tune.config import TuneConfig
 log = logging.getLogger("subnet_search")
 
 JOURNAL = "journal.log"
+_START = b'{"op_code":'
+"""How every line of a journal begins, as Optuna writes it."""
 PATIENCE = 60.0
 """Seconds for which a worker waits for a database that went away: as long as a server takes to start again."""
 
@@ -41,11 +45,13 @@ def open_storage(config: TuneConfig) -> BaseStorage:
     """
     if config.storage is None:
         path = config.out / JOURNAL
+        check_journal(path)  # Optuna takes a damaged last line for one that is being written, and would write behind it
         try:
             return JournalStorage(JournalFileBackend(str(path), lock_obj=WholeLines(str(path))))
         except (ValueError, KeyError, AssertionError) as problem:
             raise SubnetSearchError(
-                f"{path} is no journal of a study, or is damaged ({problem}); use another --out, or delete it"
+                f"{path} is no journal of a study, or is damaged: its records do not go together "
+                f"({type(problem).__name__}: {problem}); put back a copy of it, or use another --out"
             ) from problem
     try:
         with explained(config):
@@ -62,9 +68,15 @@ def open_storage(config: TuneConfig) -> BaseStorage:
 
 @contextmanager
 def explained(config: TuneConfig) -> Iterator[None]:
-    """Turns what a database raises that does not answer into what a user can act on."""
+    """Turns what a database raises that does not answer, or a journal that was damaged, into what a user can act on."""
     try:
         yield
+    except SubnetSearchError:
+        raise
+    except ValueError:
+        if config.storage is None:
+            check_journal(config.out / JOURNAL)
+        raise
     except (sqlalchemy.exc.NoSuchModuleError, sqlalchemy.exc.ArgumentError):
         raise
     except AWAY as problem:
@@ -90,7 +102,7 @@ def shown(config: TuneConfig) -> str:
 
 
 class WholeLines(JournalFileSymlinkLock):
-    """A lock of a journal that finds whole lines only.
+    """A lock of a journal that finds whole lines only, and nothing that cannot be read at its end.
 
     A worker that is killed while it writes can leave half a line, to which the next one would add its own; then nobody
     could read the journal again. Whoever has the lock is the only one to write, so half a line is a dead worker's.
@@ -104,10 +116,16 @@ class WholeLines(JournalFileSymlinkLock):
         self._path = Path(path)
 
     def acquire(self) -> bool:
-        """Waits for the lock; cuts off what is no whole line."""
+        """Waits for the lock; cuts off what is no whole line.
+
+        Raises:
+            SubnetSearchError: where the last line is damaged: nobody could read what is written behind it.
+        """
         acquired = super().acquire()
         try:
             drop_half_line(self._path)
+            if _fault(_last_line(self._path)):
+                check_journal(self._path)
         except BaseException:
             self.release()
             raise
@@ -126,6 +144,54 @@ def drop_half_line(path: Path) -> None:
             tail = file.read(end - kept)
         if tail and not tail.endswith(b"\n"):
             file.truncate(kept + tail.rfind(b"\n") + 1)
+
+
+def check_journal(path: Path) -> None:
+    """Refuses a journal with a line that is no record; the beginning of one is a worker's that writes, or was killed.
+
+    Raises:
+        SubnetSearchError: where there is one (the message says which), or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as lines:
+            faults = ((number, _fault(line)) for number, line in enumerate(lines, start=1))
+            damage = next(((number, fault) for number, fault in faults if fault), None)
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise SubnetSearchError(f"{path} cannot be read ({problem}); see to it, or use another --out") from problem
+    if damage is not None:
+        number, fault = damage
+        raise SubnetSearchError(
+            f"{path} is no journal of a study, or is damaged: line {number} is no record ({fault}). Put back a copy of "
+            f"it, or remove that line and what it held (sed -i {number}d {shlex.quote(str(path))}); or use another --out"
+        )
+
+
+def _fault(line: bytes) -> str | None:
+    """What is wrong with a line of a journal, in a few words; None where nothing is."""
+    if not line.endswith(b"\n"):
+        return None if line.startswith(_START[: len(line)]) else f"got {line[:40]!r}, expected {_START.decode()}…"
+    try:
+        record = json.loads(line)
+    except ValueError as problem:
+        return first_line(problem)
+    if not isinstance(record, dict) or not {"op_code", "worker_id"} <= record.keys():
+        return f"got {line[:40]!r}, expected {_START.decode()}…"
+    return None
+
+
+def _last_line(path: Path) -> bytes:
+    """The last line of a journal; that of an empty one is empty, as before a record."""
+    with path.open("rb") as file:
+        start = file.seek(0, os.SEEK_END)
+        tail = b""
+        while start and b"\n" not in tail[:-1]:
+            step = min(4096, start)
+            start -= step
+            file.seek(start)
+            tail = file.read(step) + tail
+    return tail[tail[:-1].rfind(b"\n") + 1 :]
 
 
 class Database(RDBStorage):

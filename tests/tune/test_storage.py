@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 import sqlalchemy
@@ -14,6 +15,7 @@ import subnet_search.tune.storage as storage
 from subnet_search.errors import SubnetSearchError
 from subnet_search.tune import TuneConfig
 from subnet_search.tune.storage import Database, drop_half_line, explained, open_storage, shown
+from subnet_search.tune.study import read_study
 
 
 def journal(tmp_path: Path) -> TuneConfig:
@@ -53,10 +55,74 @@ def test_a_journal_can_be_read_and_written_after_a_writer_was_killed(tmp_path) -
     assert len(study.trials) == 4
 
 
-def test_what_is_no_journal_is_refused(tmp_path) -> None:
-    (tmp_path / "journal.log").write_text("hello\nworld\n")
-    with pytest.raises(SubnetSearchError, match=r"journal.log is no journal of a study, or is damaged"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello\nworld\n",
+        b"hello",
+        b"[]\n",
+        b"{}\n",
+        bytes(400),
+        np.random.default_rng(0).bytes(400),
+        np.random.default_rng(0).bytes(400).replace(b"\n", b"\t"),
+    ],
+)
+def test_what_is_no_journal_is_refused_and_left_as_it_is(tmp_path, content: bytes) -> None:
+    path = tmp_path / "journal.log"
+    path.write_bytes(content)
+    for touch in (open_storage, read_study):
+        with pytest.raises(
+            SubnetSearchError, match=r"journal.log is no journal of a study, or is damaged: line 1 is no"
+        ):
+            touch(journal(tmp_path))
+    assert path.read_bytes() == content
+
+
+def test_a_folder_is_no_journal(tmp_path) -> None:
+    (tmp_path / "journal.log").mkdir()
+    with pytest.raises(SubnetSearchError, match=r"journal.log cannot be read .*use another --out"):
         open_storage(journal(tmp_path))
+
+
+def test_records_that_lack_something_are_refused(tmp_path) -> None:
+    (tmp_path / "journal.log").write_text('{"op_code":0,"worker_id":"x"}\n')
+    with pytest.raises(SubnetSearchError, match=r"its records do not go together .*put back a copy"):
+        open_storage(journal(tmp_path))
+
+
+def test_a_damaged_last_line_is_named_and_nothing_is_written_behind_it(tmp_path) -> None:
+    path = tmp_path / "journal.log"
+    study = optuna.create_study(storage=open_storage(journal(tmp_path)), study_name="s")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    whole = path.read_bytes()
+    number = whole.count(b"\n")
+    path.write_bytes(whole[:-9] + b"\n")
+    words = rf"journal.log .* is damaged: line {number} is no record .*remove that line .*sed -i {number}d"
+    with pytest.raises(SubnetSearchError, match=words):
+        open_storage(journal(tmp_path))
+    with pytest.raises(SubnetSearchError, match=words):  # of one that had it open
+        study.set_user_attr("x", 1)
+    assert path.read_bytes() == whole[:-9] + b"\n"
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    assert len(optuna.load_study(storage=open_storage(journal(tmp_path)), study_name="s").trials) == 1
+
+
+def test_damage_that_another_worker_meets_is_named(tmp_path) -> None:
+    path = tmp_path / "journal.log"
+    study = optuna.create_study(storage=open_storage(journal(tmp_path)), study_name="s")
+    with path.open("ab") as file:
+        file.write(b"\xff\n" + b'{"op_code":8,"worker_id":"other"}\n')
+    with pytest.raises(SubnetSearchError, match=r"line 2 is no record"), explained(journal(tmp_path)):
+        study.get_trials()
+    with pytest.raises(ValueError, match="own"), explained(TuneConfig(out=tmp_path / "sound")):
+        raise ValueError("own")
+
+
+def test_the_last_line_may_be_longer_than_what_is_read_at_once(tmp_path) -> None:
+    study = optuna.create_study(storage=open_storage(journal(tmp_path)), study_name="s")
+    for size in (10, 4095, 4096, 9000):
+        study.set_user_attr("long", "x" * size)
+    assert optuna.load_study(storage=open_storage(journal(tmp_path)), study_name="s").user_attrs == {"long": "x" * 9000}
 
 
 @pytest.mark.parametrize(
