@@ -73,6 +73,7 @@ class Table:
         rows: Cells; the first of each row names it.
         best: Which cells are the best of their kind, as row and column.
         name: Name of its CSV file; without one there is none.
+        data: What that file holds, where the cells are figures with units or rounded; without it, the cells.
         prose: Whether the cells are sentences, not figures.
     """
 
@@ -81,6 +82,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     best: frozenset[tuple[int, int]] = frozenset()
     name: str = ""
+    data: Rows = ()
     prose: bool = False
 
 

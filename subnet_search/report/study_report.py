@@ -23,7 +23,8 @@ class TrialLine:
         number: Its number.
         role: `search`, or why it was enqueued: `default` or `control`.
         values: Objective → its value.
-        params: What the sampler chose.
+        params: What was searched, as the trial had it.
+        words: The same in words, with what was asked for where that is something else.
         front: Whether no other beats it.
     """
 
@@ -31,6 +32,7 @@ class TrialLine:
     role: str
     values: Mapping[str, float]
     params: Mapping[str, Any]
+    words: Mapping[str, str]
     front: bool
 
 
@@ -141,8 +143,18 @@ def _sections(study: StudyContent) -> list[Section]:
         [
             f"{trial.number}" + ("" if trial.role == "search" else f" ({trial.role})"),
             *(_written(name, trial.values[name]) for name in names),
-            " ".join(f"{key}={_short(value)}" for key, value in trial.params.items()),
+            " ".join(f"{key}={words}" for key, words in trial.words.items()),
         ]
+        for trial in study.front
+    ]
+    searched = dict.fromkeys(key for trial in study.front for key in trial.params)
+    figures = [
+        {
+            "trial": trial.number,
+            "role": trial.role,
+            **{name: trial.values[name] for name in names},
+            **{f"params/{key}": trial.params.get(key) for key in searched},
+        }
         for trial in study.front
     ]
     front = Table(
@@ -150,6 +162,7 @@ def _sections(study: StudyContent) -> list[Section]:
         ["trial", *names, "settings"],
         rows,
         name="front-trials",
+        data=figures,
     )
     words = (
         "Each point is a trial. Choose one on the front by what counts for you, and make it with subnet-search pick."
@@ -162,14 +175,16 @@ def _sections(study: StudyContent) -> list[Section]:
         ]
         tables = [
             Table(
-                f"Importance of each setting, {study.note}", ["setting", *study.importances], shares, name="importances"
+                f"Importance of each setting, {study.note}",
+                ["setting", *study.importances],
+                shares,
+                name="importances",
+                data=[
+                    {"setting": key, **{n: of.get(key, 0.0) for n, of in study.importances.items()}} for key in params
+                ],
             )
         ]
         missing = []
     else:
         tables, missing = [], [f"The importance of the settings is not known: {study.note}."]
     return [*sections, Section("importance", "Which settings decide?", tables=tables, missing=missing)]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -47,8 +47,8 @@ def write_page(page: Page, path: Path) -> Path:
             narrow[drawing.name] = inline_svg(content, f"{drawing.name}-narrow", drawing.alt)
     for table in (table for section in page.sections for table in section.tables):
         if table.name:
-            rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-            files[f"{table.name}.csv"] = table_csv(rows)
+            cells = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+            files[f"{table.name}.csv"] = table_csv(table.data or cells)
     html = (
         _environment()
         .get_template("page.html")

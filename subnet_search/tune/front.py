@@ -109,7 +109,8 @@ def _entry(point: Point) -> dict[str, Any]:
         "trial": point.number,
         "role": point.role,
         "values": point.values,
-        "params": point.params,
+        "params": point.used,
+        "asked": point.params,
         "metrics": point.metrics,
         "settings": point.settings,
         "artifact": point.artifact,
@@ -119,15 +120,16 @@ def _entry(point: Point) -> dict[str, Any]:
 
 def _table(objectives: Sequence[str], front: Sequence[Point]) -> str:
     """The front as comma-separated values: one line a point."""
-    params = sorted({name for point in front for name in point.params})
+    used = [point.used for point in front]
+    params = sorted({name for settings in used for name in settings})
     metrics = list(dict.fromkeys(name for point in front for name in point.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     named = [f"params/{name}" for name in params]
     writer.writerow(["trial", "role", *objectives, *named, *metrics, "artifact", "seconds"])
-    for point in front:
+    for point, settings in zip(front, used, strict=True):
         values = [point.values[name] for name in objectives]
-        chosen = [point.params.get(name) for name in params]
+        chosen = [settings.get(name) for name in params]
         figures = [point.metrics.get(name) for name in metrics]
         writer.writerow([point.number, point.role, *values, *chosen, *figures, point.artifact, point.seconds])
     return text.getvalue()

@@ -12,10 +12,11 @@ from rich.progress import Progress
 
 from subnet_search.backbones import Backbone
 from subnet_search.errors import SubnetSearchError
-from subnet_search.files import write_bytes
 from subnet_search.inputs import Splits, check_splits, open_backbone, open_splits, training_digests
+from subnet_search.masks import MaskSet
 from subnet_search.pipeline import RunResult, run
-from subnet_search.run_folder import MASKS, RunFolder
+from subnet_search.records import read_masks
+from subnet_search.run_folder import RunFolder
 from subnet_search.settings import RunConfig, from_dict
 from subnet_search.tune.artifacts import ARTIFACTS
 from subnet_search.tune.config import TuneConfig
@@ -86,12 +87,9 @@ def pick(
     check_splits(opened, backbone.card)
     _check_inputs(points, found.user_attrs.get("inputs", {}), config, backbone, opened)
     prints = training_digests(backbone, opened)
-    masks = study / ARTIFACTS / str(point.artifact)
-    if folder.masks() is None and masks.is_file():
+    if folder.masks() is None and (masks := _masks_of(point, study)) is not None:
         folder = RunFolder.open(config, prints)
-        write_bytes(folder.path / MASKS, masks.read_bytes())
-    elif folder.masks() is None:  # the trial was run on a machine with a folder of its own
-        log.warning("the masks of trial %d are not in %s; they are searched again", point.number, masks.parent)
+        folder.save_masks(masks)
     result = run(config, backbone=backbone, splits=splits, accelerator=accelerator, progress=progress)
     return Picked(point, point.number in {best.number for best in points.front()}, result)
 
@@ -118,6 +116,20 @@ def _check_inputs(
             f"{config.network.backbone}, images {images}): its figures say nothing about this one; give back what the "
             "study was made with, or make a new study"
         )
+
+
+def _masks_of(point: Point, study: Path) -> MaskSet | None:
+    """The masks of a trial; None where they have to be searched again, which gives the same."""
+    path = study / ARTIFACTS / str(point.artifact)
+    try:
+        masks = read_masks(path)
+    except SubnetSearchError as problem:
+        why = problem.__cause__ or problem
+        log.warning("the masks of trial %d are searched again: %s is damaged (%s)", point.number, path, why)
+        return None
+    if masks is None:  # the trial was run on a machine with a folder of its own
+        log.warning("the masks of trial %d are not in %s; they are searched again", point.number, path.parent)
+    return masks
 
 
 def choose(points: Points, prefer: str) -> Point:

@@ -16,6 +16,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.tune import ledger
 from subnet_search.tune.ladder import non_dominated_ranks
 from subnet_search.tune.objectives import OBJECTIVES
+from subnet_search.tune.space import STAGES
 
 FULL = 1.0
 """The fidelity of a trial that was not stopped early."""
@@ -31,7 +32,7 @@ class Point:
             searched.
         fidelity: How far it was trained, in [0, 1]; 1 is in full.
         feasible: Whether it meets every constraint. One that was stopped early does not.
-        params: What the sampler chose.
+        params: What the sampler chose; `used` is what came of it.
         values: Objective → its value, on the validation images.
         metrics: All figures, on the validation images; absent ones are None.
         settings: All settings of its run, as JSON values.
@@ -49,6 +50,25 @@ class Point:
     settings: Mapping[str, Any]
     artifact: str | None
     seconds: float | None
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """What the sampler chose, as the trial had it: a trunk or budget that leaves no room is another there."""
+        return {name: self._used(name) for name in self.params}
+
+    @property
+    def settings_in_words(self) -> dict[str, str]:
+        """What the trial had, with what was asked for where that is something else: `0.27 (0.48 asked)`."""
+        words = {}
+        for name, asked in self.params.items():
+            used = self._used(name)
+            words[name] = _short(used) + (f" ({_short(asked)} asked)" if used != asked else "")
+        return words
+
+    def _used(self, name: str) -> Any:
+        stage, setting = STAGES.get(name, (None, name))
+        settings = self.settings if stage is None else self.settings.get(stage, {})
+        return settings.get(setting, self.params[name])
 
     @property
     def full(self) -> bool:
@@ -174,3 +194,7 @@ def _point(trial: optuna.trial.FrozenTrial, lower: Mapping[str, bool]) -> Point:
         artifact=notes.get("artifact"),
         seconds=notes.get("seconds"),
     )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

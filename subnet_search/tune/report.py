@@ -35,7 +35,8 @@ def report_front(front: Front, config: TuneConfig) -> Path:
     points = front.points
     best = {point.number for point in front.front}
     trials = [
-        TrialLine(point.number, point.role, point.values, point.params, point.number in best) for point in points.full
+        TrialLine(point.number, point.role, point.values, point.used, point.settings_in_words, point.number in best)
+        for point in points.full
     ]
     kept = from_dict(TuneConfig, dict(points.config), f"study {points.study}")
     content = StudyContent(

@@ -36,9 +36,7 @@ def study_table(study: optuna.Study) -> Table:
 
 
 def _settings(point: Point) -> str:
-    """What was searched, as `members=4 budget=1.5`; the name of what was given."""
-    chosen = (
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in point.params.items()
-    )
+    """What was searched, as `members=4 trunk=0.27 (0.48 asked)`; the name of what was given."""
+    chosen = (f"{name}={words}" for name, words in point.settings_in_words.items())
     given = {"default": "the job's own", "control": "the job's own, with random masks"}
     return given.get(point.role) or " ".join(chosen)

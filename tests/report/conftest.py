@@ -170,7 +170,9 @@ def made_up_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(20):
         values = {"nll": draw.uniform(0.2, 0.5), "ood_auroc": draw.uniform(0.7, 0.95), "macs": draw.uniform(0.5, 4)}
         role = "default" if number == 0 else "search"
-        trials.append(TrialLine(number, role, values, {"members": 4, "budget": 2 * draw.random()}, number % 3 == 0))
+        budget = 2 * draw.random()
+        words = {"members": "4", "budget": f"{budget:.3g} (3.9 asked)"}
+        trials.append(TrialLine(number, role, values, {"members": 4, "budget": budget}, words, number % 3 == 0))
     axes = [Axis("negative log likelihood", True), Axis("AUROC", False), Axis("MACs", True)]
     marks = [Mark(str(t.number), t.role, tuple(t.values.values()), t.front) for t in trials]
     wide, narrow = (front("Front: net", axes, marks, (0.4, 0.8, 1.0), "n = 20", width) for width in (WIDTH, NARROW))

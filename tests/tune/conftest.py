@@ -99,6 +99,19 @@ def made_up_study() -> Callable[..., optuna.Study]:
     return make
 
 
+@pytest.fixture
+def lowered_study(made_up_study: Callable[..., optuna.Study]) -> optuna.Study:
+    """Such a study, the trials of which had a budget of 0.25, whatever the sampler chose."""
+    made = made_up_study(24)
+    study = optuna.create_study(study_name=made.study_name, directions=made.directions)
+    for name, value in made.user_attrs.items():
+        study.set_user_attr(name, value)
+    for trial in made.get_trials():
+        trial.user_attrs["settings"]["budget"]["budget"] = 0.25
+        study.add_trial(trial)
+    return study
+
+
 TINY: dict[str, Any] = {
     "trials": 6,
     "members": 2,

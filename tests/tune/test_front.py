@@ -37,6 +37,15 @@ def test_the_front_is_written_as_a_table_and_with_all_that_is_known(made_up_stud
     assert set(front.files) == {path for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_the_table_has_the_settings_that_trials_had(lowered_study, tmp_path) -> None:
+    front = write_front(lowered_study, tmp_path).front
+    with (tmp_path / "front.csv").open(newline="") as file:
+        assert {line["params/budget"] for line in csv.DictReader(file)} == {"0.25"}
+    for entry, point in zip(json.loads((tmp_path / "front.json").read_text())["front"], front, strict=True):
+        assert entry["params"]["budget"] == 0.25
+        assert entry["asked"] == point.params
+
+
 def test_the_pictures_are_drawn_and_the_same_again(made_up_study, tmp_path) -> None:
     study = made_up_study(16)
     written = write_front(study, tmp_path).files

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -134,6 +135,22 @@ def test_masks_that_another_machine_keeps_are_searched_again(finished, network, 
         there = pick(elsewhere, "nll", tmp_path / "there", backbone=network, splits=few)
     assert "are searched again" in caplog.text
     assert there.result.masks.digest() == here.result.masks.digest()
+
+
+@pytest.mark.parametrize("damage", [b"", b"no masks", b"half"])
+def test_masks_that_are_damaged_are_searched_again(finished, network, few, tmp_path, caplog, damage: bytes) -> None:
+    config, found = finished
+    study = tmp_path / "study"
+    shutil.copytree(config.out, study)
+    kept = study / "artifacts" / choose(found, "nll").artifact
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2] if damage == b"half" else damage)
+    with caplog.at_level("WARNING", "subnet_search"):
+        picked = pick(study, "nll", tmp_path / "picked", backbone=network, splits=few)
+    assert f"are searched again: {kept} is damaged" in caplog.text
+    wanted = RunFolder(tmp_path / "masks")
+    write_bytes(wanted.path / MASKS, whole)
+    assert picked.result.masks.digest() == wanted.masks().digest()
 
 
 def test_what_is_not_the_study_is_refused(finished, few, tmp_path) -> None:

@@ -88,3 +88,16 @@ def test_studies_of_others_are_refused() -> None:
     study.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(SubnetSearchError, match="trial 0 lacks settings, metrics, fidelity, rung_values"):
         read_points(study)
+
+
+def test_what_a_trial_had_is_told_with_what_was_asked_for(lowered_study) -> None:
+    for found in read_points(lowered_study).points:
+        assert found.used == {**found.params, "budget": 0.25}
+        words = {name: str(value) for name, value in found.params.items()}
+        assert found.settings_in_words == {**words, "budget": f"0.25 ({found.params['budget']:.3g} asked)"}
+
+
+def test_a_setting_that_was_had_as_asked_is_told_once(made_up_study) -> None:
+    found = read_points(made_up_study(4)).points[2]
+    assert found.used == found.params
+    assert found.settings_in_words["budget"] == f"{found.params['budget']:.3g}"

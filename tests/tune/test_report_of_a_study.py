@@ -30,6 +30,26 @@ def test_the_front_is_reported_with_its_data(made_up_study, tmp_path) -> None:
     assert f"trial {best.number}" in text
 
 
+def test_the_trials_of_the_front_are_told_in_words_on_the_page_and_as_numbers_beside_it(
+    lowered_study, tmp_path
+) -> None:
+    front = write_front(lowered_study, tmp_path)
+    page = report_front(front, TuneConfig(out=tmp_path))
+    with (tmp_path / "report" / "front-trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "trial",
+        "role",
+        *front.points.lower,
+        *(f"params/{name}" for name in front.front[0].params),
+    ]
+    for row, point in zip(rows, front.front, strict=True):
+        assert (int(row["trial"]), row["role"]) == (point.number, point.role)
+        assert {name: float(row[name]) for name in point.values} == point.values
+        assert row["params/budget"] == "0.25"
+        assert f"budget=0.25 ({point.params['budget']:.3g} asked)" in page.read_text()
+
+
 def test_the_address_of_a_database_is_not_told(made_up_study, tmp_path) -> None:
     secret = "postgresql+psycopg://me:secret@host/base"
     page = report_front(write_front(made_up_study(12), tmp_path), TuneConfig(out=tmp_path, storage=secret))

@@ -16,3 +16,10 @@ def test_the_best_stands_first_where_more_is_better(made_up_study) -> None:
     front = [float(value) for value, settings in rows if "(beaten)" not in settings]
     assert len(front) > 1
     assert front == sorted(front, reverse=True)
+
+
+def test_settings_are_those_that_trials_had(lowered_study) -> None:
+    (settings,) = (list(column.cells) for column in study_table(lowered_study).columns if column.header == "settings")
+    searched = [cell for cell in settings if "the job's own" not in cell]
+    assert searched
+    assert all("budget=0.25 (" in cell and " asked)" in cell for cell in searched)
