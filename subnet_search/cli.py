@@ -183,6 +183,7 @@ def _pick(
     console.print(escape(f"trial {found.point.number} ({found.point.role}), on validation: {values}{beside}"))
     console.print(metrics_table(found.result.metrics))
     console.print(escape(f"in {found.result.folder.path}, the ensemble in {found.result.folder.ensemble}"))
+    console.print(escape(f"report: {found.result.folder.report}"))
 
 
 def _inspect(

@@ -114,6 +114,9 @@ class JobConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
+        out = getattr(self, "out", None)  # the folder that each kind of job has
+        if isinstance(out, str):
+            object.__setattr__(self, "out", Path(out))
         if self.members < 2:
             raise SubnetSearchError(
                 f"members is {self.members}, expected at least 2; one member is the dense network, pruned"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from subnet_search.compare import CompareConfig
 from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
@@ -13,7 +14,7 @@ from subnet_search.finetune import FinetuneConfig
 from subnet_search.relevance import RelevanceConfig
 from subnet_search.search import ALGORITHMS, BudgetConfig, SearchConfig
 from subnet_search.settings import BackboneConfig, DataConfig, RunConfig, from_dict, to_dict
-from subnet_search.tune import SpaceConfig
+from subnet_search.tune import SpaceConfig, TuneConfig
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=8)
 fractions = st.floats(0.01, 1.0)
@@ -96,3 +97,8 @@ def test_the_seed_of_the_run_is_added_to_those_of_the_stages() -> None:
     config = RunConfig(seed=5, search=SearchConfig(seed=2))
     assert (config.seeded("search").seed, config.seeded("finetune").seed) == (7, 5)
     assert config.search.seed == 2
+
+
+@pytest.mark.parametrize("kind", [RunConfig, TuneConfig, CompareConfig])
+def test_a_folder_may_be_given_as_text(kind) -> None:
+    assert kind(out="runs/own").out == Path("runs/own")

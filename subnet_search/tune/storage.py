@@ -9,7 +9,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ def explained(config: TuneConfig) -> Iterator[None]:
     except (sqlalchemy.exc.NoSuchModuleError, sqlalchemy.exc.ArgumentError):
         raise
     except AWAY as problem:
+        if (file := file_of(config)) is not None:
+            raise SubnetSearchError(_unusable(file, config, reason_of(problem))) from problem
         raise SubnetSearchError(
             f"storage {shown(config)} does not answer ({reason_of(problem)}); see to the server, then give the same command again: finished trials are kept"
         ) from problem
@@ -89,6 +91,32 @@ def reason_of(problem: BaseException) -> str:
     """Returns why a database did not answer, in one line; Optuna's own words guess at something else."""
     cause = problem.__cause__ if isinstance(problem, StorageInternalError) else problem
     return first_line(cause or problem)
+
+
+def file_of(config: TuneConfig) -> Path | None:
+    """Returns the file that holds the trials: the journal, or an SQLite database; None where a server has them."""
+    if config.storage is None:
+        return config.out / JOURNAL
+    with suppress(sqlalchemy.exc.ArgumentError):
+        url = sqlalchemy.engine.make_url(config.storage)
+        name = url.database or ":memory:"
+        if url.get_backend_name() == "sqlite" and name != ":memory:" and not name.startswith("file:"):
+            return Path(name)
+    return None
+
+
+def _unusable(file: Path, config: TuneConfig, reason: str) -> str:
+    """Says what is wrong with the file of a database, and what to do."""
+    if not file.parent.is_dir():
+        advice = f"there is no folder {file.parent}: make it, or give another --storage"
+    elif "not a database" in reason or "malformed" in reason:
+        advice = f"{file} is no SQLite database, or is damaged: put back a copy of it, or give another --storage"
+    else:
+        advice = (
+            f"see that {file} can be read and written and its disk has room, then give the same command again: "
+            "finished trials are kept"
+        )
+    return f"storage {shown(config)} cannot be used ({reason}); {advice}"
 
 
 def shown(config: TuneConfig) -> str:

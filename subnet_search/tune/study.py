@@ -17,7 +17,7 @@ from subnet_search.tune.objectives import directions_of
 from subnet_search.tune.sampler import make_pruner, make_sampler
 from subnet_search.tune.setup import TuneSetup
 from subnet_search.tune.space import CONTROL, enqueued
-from subnet_search.tune.storage import JOURNAL, explained, open_storage, shown
+from subnet_search.tune.storage import explained, file_of, open_storage, shown
 
 
 def open_study(setup: TuneSetup) -> optuna.Study:
@@ -62,7 +62,8 @@ def read_study(config: TuneConfig) -> optuna.Study:
     missing = SubnetSearchError(
         f"there is no study {config.name!r} in {shown(config)}; give the --out, --storage and --study-name it was made with"
     )
-    if config.storage is None and not (config.out / JOURNAL).exists():
+    file = file_of(config)
+    if file is not None and file.parent.is_dir() and not file.exists():  # to open it would make it
         raise missing
     with explained(config), quiet():
         try:

@@ -102,7 +102,7 @@ def _share(
     if len(ledger.finished(trials)) < config.trials and any(process.exitcode for process, _ in crew):
         ends = ", ".join(str(process.exitcode) for process, _ in crew)
         raise SubnetSearchError(
-            f"the workers ended with {ends} before the study was complete (-9: killed, as when memory runs out); give the same command again, perhaps with fewer --workers"
+            f'the workers ended with {ends} before the study was complete (-9: killed, as when memory runs out; 1: perhaps a script that calls tune outside of `if __name__ == "__main__":`, as each worker runs what stands outside of it again); give the same command again, perhaps with fewer --workers'
         )
 
 

@@ -135,13 +135,27 @@ def test_the_last_line_may_be_longer_than_what_is_read_at_once(tmp_path) -> None
         ),
         (
             "sqlite:////no/such/folder/x.db",
-            "sqlite:////no/such/folder/x.db does not answer .*give the same command again",
+            "sqlite:////no/such/folder/x.db cannot be used .*there is no folder /no/such/folder: make it",
         ),
     ],
 )
 def test_databases_that_cannot_be_opened(tmp_path, url, message) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         open_storage(TuneConfig(out=tmp_path, storage=url))
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(b"no database " * 100)
+    with pytest.raises(SubnetSearchError, match=r"cannot be used .*x.db is no SQLite database, or is damaged"):
+        open_storage(TuneConfig(out=tmp_path, storage=f"sqlite:///{path}"))
+
+
+def test_to_look_for_a_study_makes_no_database(tmp_path) -> None:
+    config = TuneConfig(out=tmp_path, storage=f"sqlite:///{tmp_path / 'nothere.db'}")
+    with pytest.raises(SubnetSearchError, match=r"there is no study .* in sqlite:///.*nothere.db"):
+        read_study(config)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path) -> None:
@@ -160,7 +174,7 @@ def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path) -> N
 
 def test_only_what_a_database_raises_is_explained(tmp_path) -> None:
     config = TuneConfig(out=tmp_path, storage="sqlite:///x")
-    with pytest.raises(SubnetSearchError, match=r"does not answer .no more room"), explained(config):
+    with pytest.raises(SubnetSearchError, match=r"cannot be used .no more room.*its disk has room"), explained(config):
         raise optuna.exceptions.StorageInternalError("commit") from sqlite3.OperationalError("no more room")
     with pytest.raises(KeyError, match="own"), explained(config):
         raise KeyError("own")
@@ -192,7 +206,7 @@ def test_patience_ends(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(database.engine.dialect, "connect", away)
     database.engine.dispose()
     config = TuneConfig(out=tmp_path, storage=database.url)
-    with pytest.raises(SubnetSearchError, match=r"does not answer .*gone"), explained(config):
+    with pytest.raises(SubnetSearchError, match=r"cannot be used .*gone"), explained(config):
         optuna.load_study(storage=database, study_name="s")
 
 

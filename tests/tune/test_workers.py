@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +16,7 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+import subnet_search
 import subnet_search.tune.work as work
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig
@@ -233,3 +236,16 @@ def test_a_fault_of_the_program_is_no_error_of_the_user(tiny, run, tmp_path, mon
         run(config)
     monkeypatch.undo()
     assert len(ledger.finished(run(config).trials)) == 2
+
+
+def test_a_script_that_every_worker_would_run_again_is_told_of_the_guard(tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from subnet_search.tune import TuneConfig, tune\n"
+        f"tune(TuneConfig(out={str(tmp_path / 'study')!r}, trials=2, workers=2))\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(subnet_search.__file__).parents[1])}
+    ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=600)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "the workers ended with 1, 1 before the study was complete" in last
+    assert 'calls tune outside of `if __name__ == "__main__":`' in last
