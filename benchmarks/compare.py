@@ -138,7 +138,7 @@ def main(grid: Grid) -> None:
             curves_file=rows.RESULTS / f"{name}_curves.jsonl",
             progress=progress,
         )
-    Console().print(comparison_table(found.rows, found.missing))
+    Console().print(comparison_table(found.rows, found.missing, len(set(grid.seeds))))
 
 
 if __name__ == "__main__":

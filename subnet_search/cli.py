@@ -139,7 +139,7 @@ def _compare(
     """
     with _progress() as progress:
         found = compare(config, progress=progress)
-    console.print(comparison_table(found.rows, found.missing))
+    console.print(comparison_table(found.rows, found.missing, len(set(config.seeds))))
     console.print(escape(f"in {config.out}, the report in {config.out / REPORT}"))
 
 

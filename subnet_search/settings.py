@@ -132,12 +132,20 @@ class RunConfig(JobConfig):
         seed: Seed of the run; it is added to the seeds of the stages.
         export: In which forms it is written, beside the folder that this package loads.
         log: Where loss and learning rate of each step go: `tensorboard` writes them to `tensorboard` in the folder.
+
+    Raises:
+        SubnetSearchError: where the seed is negative, or as for `JobConfig`.
     """
 
     out: Path = Path("runs/digits")
     seed: int = 0
     export: Annotated[FormatsConfig, Flat] = field(default_factory=FormatsConfig)
     log: Log = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed < 0:  # found here, and not by the search after an hour of scoring
+            raise SubnetSearchError(f"seed is {self.seed}, expected an integer of at least 0")
 
     @classmethod
     def of(cls, job: JobConfig, **own: Any) -> Self:

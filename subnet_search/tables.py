@@ -85,14 +85,16 @@ def metrics_rows(
     return found
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -> Table:
+def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, str], seeds: int | None = None) -> Table:
     """Lays the methods of a comparison below each other, mean ± standard deviation over the seeds.
 
     OOD is the AUROC by entropy, the mean of all sets; MACs are relative to the dense network.
 
     Args:
         rows: Result rows of one comparison.
-        missing: Method → why it has no row; it gets a line with the reason.
+        missing: Method → why it, or a seed of it, has no row; a method without any row gets a line of its own, and the
+            reasons stand below.
+        seeds: How many seeds were asked for; it is said of methods that lack some of them.
     """
     title = escape(f"{rows[0]['backbone']} on {source_name(rows[0]['data'])}") if rows else None
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # 80 columns are not much
@@ -100,10 +102,12 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, st
     for title, *_ in _COLUMNS:
         table.add_column(escape(title), justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    for method, scratch, cells, seeds in comparison_rows(rows):
+    found = comparison_rows(rows)
+    for method, scratch, cells, number in found:
         name = f"{method}\n[dim](from scratch)" if scratch else method
-        table.add_row(name, *(cell.replace(" ± ", "\n±") for cell in cells.values()), str(seeds))
-    for method in missing:
+        trained = seeds_in_words(number, seeds if method in missing else None)
+        table.add_row(name, *(cell.replace(" ± ", "\n±") for cell in cells.values()), trained)
+    for method in without_row(rows, missing):
         table.add_row(f"[yellow]{escape(method)}\n(missing)", *[""] * len(_COLUMNS), "0")
     if missing:
         table.caption = "\n".join(f"{escape(method)}: {escape(reason)}" for method, reason in missing.items())
@@ -130,6 +134,16 @@ def comparison_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool, 
         }
         found.append((method, own[0]["settings"].get("origin") == "scratch", cells, len(own)))
     return found
+
+
+def without_row(rows: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -> list[str]:
+    """Lists the missing methods of which no seed at all has a row."""
+    return [method for method in missing if method not in {row["method"] for row in rows}]
+
+
+def seeds_in_words(number: int, asked: int | None) -> str:
+    """Writes of how many seeds a figure is: `2`, or `1 of 2` where it is known that some are missing."""
+    return str(number) if asked is None else f"{number} of {asked}"
 
 
 def bench_tables(rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[str, Any]]) -> list[Table]:

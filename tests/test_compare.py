@@ -15,6 +15,7 @@ import subnet_search.entwined.phases as phases
 from subnet_search.backbones import Backbone, load_backbone
 from subnet_search.baselines import SYSTEMS
 from subnet_search.compare import METHODS, CompareConfig, Comparison, compare, read_rows, settings_digest
+from subnet_search.compare.absences import reasons_of
 from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig, check_row
@@ -247,6 +248,35 @@ def test_what_is_missing_is_said_with_the_reason_and_the_others_are_run(tmp_path
     assert json.loads((tmp_path / "missing.json").read_text()) == {}
 
 
+def test_a_seed_that_fails_leaves_the_others_of_its_method(tmp_path, monkeypatch) -> None:
+    module = sys.modules["subnet_search.compare.comparison"]
+    trained = module.train
+
+    def diverging(system: Any, setup: Any, *given: Any) -> Any:
+        if setup.run.seed == 0:
+            raise SubnetSearchError("the loss is nan")
+        return trained(system, setup, *given)
+
+    config = tiny(tmp_path, methods=("msp", "random"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train", diverging)
+        found = run(replace(config, methods=("random",)), report=True)
+    assert [(row["method"], row["seed"]) for row in found.rows] == [("random", 1)]
+    assert found.missing == {"random": "seed 0: the loss is nan"}
+    assert json.loads((tmp_path / "missing.json").read_text()) == found.missing
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 2" in page
+    assert "Of random some seeds are missing." in page
+    assert "could not be run" not in page
+    assert run(config).missing == {}
+
+
+def test_reasons_are_said_once_where_they_are_the_same_for_all_seeds() -> None:
+    seeds = {"a": [0, 1], "b": [0, 1, 2], "c": [0]}
+    failed = {("a", 0): "no", ("b", 0): "nan", ("b", 1): "cut", ("a", 1): "no", ("b", 2): "nan", ("c", 0): "big"}
+    assert reasons_of(failed, seeds) == {"a": "no", "b": "seeds 0, 2: nan; seed 1: cut", "c": "big"}
+
+
 def test_a_network_without_residual_branches_misses_its_depth(tmp_path) -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10),
@@ -292,6 +322,7 @@ def test_a_damaged_row_is_named(tmp_path) -> None:
         ({"methods": ("msp", "magic")}, "method 'magic': expected one of " + ", ".join(SYSTEMS)),
         ({"methods": ()}, "at least one method and one seed"),
         ({"seeds": ()}, "at least one method and one seed"),
+        ({"seeds": (1, -1)}, "seeds are 1 -1, expected integers of at least 0"),
         ({"members": 1}, "members is 1, expected at least 2"),
     ],
 )

@@ -79,6 +79,7 @@ def test_missing_settings_take_their_defaults() -> None:
         ({"search": {"algorithm": "magic"}}, r"here.search.algorithm: got 'magic', expected .*'flow'"),
         ({"search": ["flow"]}, r"here.search: got \['flow'\], expected a mapping"),
         ([], r"here: got \[\], expected a mapping"),
+        ({"seed": -1}, "seed is -1, expected an integer of at least 0"),
         ({"members": 1}, "members is 1, expected at least 2"),
     ],
 )

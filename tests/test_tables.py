@@ -100,6 +100,15 @@ def test_what_is_missing_has_a_line_and_its_reason_below() -> None:
     assert "mimo: needs [one] stem" in text
 
 
+def test_a_method_that_lacks_a_seed_has_one_line() -> None:
+    rows = [compared("msp", **{"cls/Acc": 0.9}), compared("random", **{"cls/Acc": 0.8})]
+    text = printed(comparison_table(rows, {"random": "seed 1: nan"}, seeds=2))
+    assert line_of(text, "random").rstrip().endswith(" 1 of 2")
+    assert line_of(text, "msp").rstrip().endswith(" 1")
+    assert "(missing)" not in text
+    assert "random: seed 1: nan" in text
+
+
 def test_a_comparison_in_which_nothing_could_be_run_is_a_table_too() -> None:
     assert "mimo: no stem" in printed(comparison_table([], {"mimo": "no stem"}))
 

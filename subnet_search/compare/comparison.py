@@ -18,6 +18,7 @@ from torch import Tensor
 
 from subnet_search.backbones import Backbone
 from subnet_search.baselines import Setup, build, train
+from subnet_search.compare.absences import reasons_of
 from subnet_search.compare.config import CompareConfig
 from subnet_search.compare.rows import cell_name, decisive_settings, digest_of, finished_row, read_rows
 from subnet_search.errors import SubnetSearchError
@@ -54,7 +55,7 @@ class Comparison:
     Attributes:
         rows: One result row for each method and seed that could be run, in the order asked for; of `msp`, which has
             nothing random, one.
-        missing: Method → why it could not be run.
+        missing: Method → why it could not be run; where only some of its seeds could not, the reason names them.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -76,7 +77,8 @@ def compare(
     """Trains and evaluates every method for every seed, seed by seed, and keeps a row of each.
 
     A comparison that was interrupted goes on where it was, in the middle of a training too. A method that the network
-    or the settings do not allow is reported as missing; the others are run all the same.
+    or the settings do not allow, or a seed of it whose training fails, is reported as missing; the others are run all
+    the same.
 
     Args:
         config: All settings.
@@ -116,12 +118,12 @@ def compare(
     cells = [(method, seed) for method, seed in grid if method != "msp" or seed == config.seeds[0]]
     task = progress.add_task("comparing", total=len(cells)) if progress else None
     rows: list[Mapping[str, Any]] = []
-    missing: dict[str, str] = {}
+    failed: dict[tuple[str, int], str] = {}
     for method, seed in cells:
         if progress and task is not None:
             progress.update(task, description=f"{method}, seed {seed}")
         row = from_main(accelerator, lambda: finished_row(read_rows(rows_file), decisive, method, seed))  # noqa: B023 - called at once
-        if row is None and method not in missing:
+        if row is None:
             folder = config.out / CELLS / cell_name(decisive, trained_on, method, seed)
             setup = Setup(
                 backbone, graph, splits, config.run(seed), config.baselines, progress, _keeper(folder, accelerator)
@@ -132,14 +134,16 @@ def compare(
                     append_line(curves_file, json.dumps(line))
                     append_line(rows_file, json.dumps(row, ensure_ascii=False))  # last: a row says that all is there
             except SubnetSearchError as problem:
-                missing[method] = str(problem)
-                log.info("%s is missing: %s", method, problem)
+                failed[method, seed] = str(problem)  # its other seeds may train well
+                log.info("%s, seed %d, is missing: %s", method, seed, problem)
         rows += [] if row is None else [row]
         if progress and task is not None:
             progress.advance(task)
             for done in progress.task_ids:
                 if done != task:
                     progress.remove_task(done)
+    seeds = {method: [seed for name, seed in cells if name == method] for method, _ in cells}
+    missing = reasons_of(failed, seeds)
     if accelerator.is_main_process:
         write_json(config.out / MISSING, missing)
     if not rows:

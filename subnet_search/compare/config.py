@@ -47,7 +47,7 @@ class CompareConfig(JobConfig):
         log: Where loss and learning rate of each step go: `tensorboard` writes them to `tensorboard` in the folder.
 
     Raises:
-        SubnetSearchError: where there is no method of a name, or nothing to compare.
+        SubnetSearchError: where there is no method of a name, nothing to compare, or a seed is negative.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -64,6 +64,8 @@ class CompareConfig(JobConfig):
             object.__setattr__(self, "finetune", replace(self.finetune, mode=mode))
         if not self.methods or not self.seeds:
             raise SubnetSearchError("a comparison needs at least one method and one seed")
+        if min(self.seeds) < 0:
+            raise SubnetSearchError(f"seeds are {' '.join(map(str, self.seeds))}, expected integers of at least 0")
         for method in self.methods:
             check(method)
 

@@ -30,7 +30,7 @@ def draw_comparison(
         rows: Result rows of one comparison.
         curves: Their curves, as in `curves.jsonl`.
         out: Folder; files in it of the same names are replaced.
-        missing: Method → why it could not be run, for the notes.
+        missing: Method → why it, or a seed of it, could not be run, for the notes.
 
     Returns:
         The files: `nll_cost`, `ood_cost`, `reliability` and `risk_coverage`, each as `.svg` and `.png`.

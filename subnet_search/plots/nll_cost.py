@@ -16,7 +16,7 @@ def nll_cost(rows: Rows, missing: Mapping[str, str] | None = None, width: float 
 
     Args:
         rows: Result rows of one comparison.
-        missing: Method → why it could not be run.
+        missing: Method → why it, or a seed of it, could not be run.
         width: Width of the figure in inches.
 
     Returns:

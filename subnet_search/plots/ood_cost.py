@@ -27,7 +27,7 @@ def ood_cost(
 
     Args:
         rows: Result rows of one comparison.
-        missing: Method → why it could not be run.
+        missing: Method → why it, or a seed of it, could not be run.
         criterion: `entropy`, `msp`, `mi` or `energy`.
         width: Width of the figure in inches.
 

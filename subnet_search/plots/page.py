@@ -151,7 +151,7 @@ def caption(
         methods: All methods of the rows.
         seeds: Name of each method that is drawn → of how many seeds it is.
         absent: What the others do not have.
-        missing: Methods that could not be run.
+        missing: Methods that could not be run, or not for all seeds.
 
     Returns:
         A paragraph a line.
@@ -164,8 +164,8 @@ def caption(
     text = " ".join(parts)
     if not_drawn:
         text += f"\nNot drawn, {absent}: {', '.join(not_drawn)}."
-    if missing:
-        text += f"\nCould not be run: {', '.join(missing)}."
+    if absent_methods := [name for name in missing if name not in {method.name for method in methods}]:
+        text += f"\nCould not be run: {', '.join(absent_methods)}."
     if differing:
         listed = ", ".join(differing[:4]) + (f" and {len(differing) - 4} more" if len(differing) > 4 else "")
         text += f"\nSettings that differ between the methods: {listed}."

@@ -51,7 +51,7 @@ def risk_coverage(
     Args:
         rows: Result rows of one comparison.
         curves: Their curves, as in `curves.jsonl`.
-        missing: Method → why it could not be run.
+        missing: Method → why it, or a seed of it, could not be run.
         width: Width of the figure in inches.
 
     Returns:

@@ -44,7 +44,7 @@ def write_compare_report(
         folder: Folder of the comparison. `report.html` and the figures in `report` that are there are replaced.
         rows: Its result rows.
         curves: Their curves, as in `curves.jsonl`.
-        missing: Method → why it could not be run.
+        missing: Method → why it, or a seed of it, could not be run.
         config: All settings, a dataclass.
         passed: Which of `network` and `images` were objects of Python, which no command can name.
 

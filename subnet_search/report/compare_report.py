@@ -19,7 +19,7 @@ from subnet_search.report.command import command_of, settings_of
 from subnet_search.report.comparison_headline import comparison_headline
 from subnet_search.report.page import Drawing, Page, Section, Table
 from subnet_search.report.write import write_page
-from subnet_search.tables import comparison_rows, mean_of
+from subnet_search.tables import comparison_rows, mean_of, seeds_in_words
 
 HIGHER = ("acc. %", "OOD")
 """Columns of the table in which higher is better."""
@@ -42,7 +42,11 @@ def write(
         facts=[f"seeds {', '.join(map(str, sorted({row['seed'] for row in rows})))}", first["device"]],
         lead=lead,
         tiles=tiles,
-        sections=[_cost(rows, methods, missing), _trust(rows, methods, curves, missing), *_missing(missing)],
+        sections=[
+            _cost(rows, methods, missing, len(set(config.seeds))),
+            _trust(rows, methods, curves, missing),
+            *_missing(missing),
+        ],
         command=command_of("compare", config),
         command_note=note,
         settings=settings_of(config),
@@ -51,7 +55,7 @@ def write(
     return write_page(page, path)
 
 
-def _cost(rows: Rows, methods: Sequence[Method], missing: Mapping[str, str]) -> Section:
+def _cost(rows: Rows, methods: Sequence[Method], missing: Mapping[str, str], seeds: int) -> Section:
     """What each method gives for its multiplications."""
     drawings = []
     for name, key, draw, title, words in (
@@ -90,15 +94,19 @@ def _cost(rows: Rows, methods: Sequence[Method], missing: Mapping[str, str]) -> 
         "What does each method give, for which cost?",
         "All methods saw the same images and are measured on the same test images; the cost is that of a prediction.",
         drawings,
-        [_table(rows)],
+        [_table(rows, missing, seeds)],
     )
 
 
-def _table(rows: Rows) -> Table:
+def _table(rows: Rows, missing: Mapping[str, str], seeds: int) -> Table:
     found = comparison_rows(rows)
     heads = list(found[0][2])
     cells = [
-        [f"{title_of(name)}{' (from scratch)' if scratch else ''}", *own.values(), str(n)]
+        [
+            f"{title_of(name)}{' (from scratch)' if scratch else ''}",
+            *own.values(),
+            seeds_in_words(n, seeds if name in missing else None),
+        ]
         for name, scratch, own, n in found
     ]
     best = set()
@@ -173,6 +181,9 @@ def _missing(missing: Mapping[str, str]) -> list[Section]:
     if not missing:
         return []
     table = Table(
-        "Methods without a row", ["method", "reason"], [[name, reason] for name, reason in missing.items()], prose=True
+        "Methods and seeds without a row",
+        ["method", "reason"],
+        [[name, reason] for name, reason in missing.items()],
+        prose=True,
     )
     return [Section("missing", "What is missing, and why?", tables=[table])]

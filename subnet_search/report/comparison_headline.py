@@ -20,7 +20,7 @@ def comparison_headline(methods: Sequence[Method], missing: Mapping[str, str]) -
 
     Args:
         methods: All methods that could be run.
-        missing: Those that could not, with the reason.
+        missing: Those that could not, or not for all seeds, with the reason.
 
     Returns:
         The result in a sentence or two, and five tiles. Where nothing was searched, they are about the method with the
@@ -81,8 +81,11 @@ def _sentence(methods: Sequence[Method], own: Method, missing: Mapping[str, str]
     if best and len(methods) > 1:
         text += f" By likelihood (NLL) {best[0].title} is best{_at(best[0])}"
         text += "." if best[0] == own else f"; {own.title} takes place {best.index(own) + 1}{_at(own)}."
-    if missing:
-        text += f" {listed(list(missing))} could not be run."
+    run = {method.name: method.title for method in methods}
+    if absent := [name for name in missing if name not in run]:
+        text += f" {listed(absent)} could not be run."
+    if partial := [run[name] for name in missing if name in run]:
+        text += f" Of {listed(partial)} some seeds are missing."
     return text
 
 

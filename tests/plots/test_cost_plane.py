@@ -93,7 +93,7 @@ def test_everything_is_on_the_sheet_and_large_enough_to_be_read(made_up, draw) -
 
 
 def test_the_note_names_what_is_not_drawn(made_up) -> None:
-    figure = ood_cost(made_up.rows, {"singe+mimo": "no such thing"})
+    figure = ood_cost(made_up.rows, {"singe+mimo": "no such thing", "msp": "seed 1: nan"})
     assert not any(container.get_label() == "singe" for container in figure.axes[0].containers)
     assert "Not drawn, without AUROC on all of these sets, or MACs: singe." in note_of(figure)
     assert "Could not be run: singe+mimo." in note_of(figure)
