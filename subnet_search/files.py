@@ -74,14 +74,20 @@ def check_out(path: str | Path) -> None:
 def append_line(path: str | Path, line: str) -> None:
     """Adds a line to a UTF-8 file; it has reached the disk before the function returns.
 
+    A last line without an end, of somebody whom the power failed or whose editor writes none, is ended first: neither
+    of both lines is lost with the other.
+
     Args:
         path: Target; missing parent folders are made.
         line: The line, without its end.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    with path.open("ab+") as file:  # reads anywhere, writes at the end
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(f"{line}\n".encode())
         file.flush()
         os.fsync(file.fileno())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from subnet_search.errors import SubnetSearchError
-from subnet_search.files import check_out, new_folder, write_bytes, write_json, write_text
+from subnet_search.files import append_line, check_out, new_folder, write_bytes, write_json, write_text
 
 
 def test_writes_content_and_missing_parents(tmp_path: Path) -> None:
@@ -98,3 +98,12 @@ def test_whether_a_file_can_be_written_is_known_before(tmp_path) -> None:
         check_out(there / "out.json")
     with pytest.raises(SubnetSearchError, match=r"new cannot be written \(it is a folder\)"):
         check_out(tmp_path / "new")
+
+
+def test_half_a_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lines"
+    for line in ("ü", "two"):
+        append_line(path, line)
+    path.write_bytes(path.read_bytes() + b'{"cut of')
+    append_line(path, "four")
+    assert path.read_text(encoding="utf-8") == 'ü\ntwo\n{"cut of\nfour\n'
