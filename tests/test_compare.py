@@ -16,6 +16,7 @@ from subnet_search.backbones import Backbone, load_backbone
 from subnet_search.baselines import SYSTEMS
 from subnet_search.compare import METHODS, CompareConfig, Comparison, compare, read_rows, settings_digest
 from subnet_search.compare.absences import reasons_of
+from subnet_search.compare.rows import curves_by_cell
 from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig, check_row
@@ -310,10 +311,52 @@ def test_rows_and_curves_may_be_kept_elsewhere(tmp_path) -> None:
     assert run(config, **files) == found
 
 
-def test_a_damaged_row_is_named(tmp_path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"method": "msp", "se\n')
-    with pytest.raises(SubnetSearchError, match=r"rows.jsonl: line 1 is no JSON .* delete that line"):
-        run(tiny(tmp_path))
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"method": "msp", "se\n', r"line 1 is no JSON .* delete that line"),
+        (b'\n{"method": "\xff"}\n', r"line 2 is no JSON .* delete that line"),
+        (b'{"rows": []}\n', r"line 1 is no row, expected an object with method, seed and settings"),
+        (b"3\n", r"line 1 is no row"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "curves.jsonl"])
+def test_a_damaged_line_is_named_before_anything_is_trained(tmp_path, no_training, name, content, message) -> None:
+    (tmp_path / name).write_bytes(content)
+    no_training()
+    with pytest.raises(SubnetSearchError, match=f"{name}: {message}"):
+        run(tiny(tmp_path, methods=("random",)))
+
+
+def test_where_nothing_can_be_kept_nothing_is_trained(tmp_path, no_training) -> None:
+    no_training()
+    (tmp_path / "file").touch()
+    for name in ("rows.jsonl", "curves.jsonl", "missing.json"):
+        (tmp_path / name / name).mkdir(parents=True)
+    (tmp_path / "figures").touch()
+    for out in ("file", "rows.jsonl", "curves.jsonl", "missing.json", "."):
+        with pytest.raises(SubnetSearchError, match=r"cannot be written .* choose another --out"):
+            run(tiny(tmp_path / out, methods=("random",)))
+
+
+def test_a_row_without_its_curves_is_made_again(tmp_path, no_training) -> None:
+    config = tiny(tmp_path, methods=("msp", "random"), seeds=(0,))
+    first = run(config)
+    lines = (tmp_path / "curves.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "curves.jsonl").write_bytes(lines[0])
+    no_training()
+    again = run(config)
+    assert [row["metrics"]["cls/NLL"] for row in again.rows] == [
+        pytest.approx(row["metrics"]["cls/NLL"], abs=1e-6) for row in first.rows
+    ]
+    assert len((tmp_path / "curves.jsonl").read_bytes().splitlines()) == 2
+    assert run(config) == again
+    assert len(read_rows(tmp_path / "rows.jsonl")) == 3
+
+
+def test_of_curves_kept_twice_the_last_count() -> None:
+    kept = [{"method": "msp", "seed": 0, "settings": digest, "n": n} for n, digest in enumerate("aab")]
+    assert curves_by_cell(kept, "a") == {("msp", 0): kept[1]}
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ from subnet_search.backbones import Backbone
 from subnet_search.baselines import Setup, build, train
 from subnet_search.compare.absences import reasons_of
 from subnet_search.compare.config import CompareConfig
-from subnet_search.compare.rows import cell_name, decisive_settings, digest_of, finished_row, read_rows
+from subnet_search.compare.rows import cell_name, curves_by_cell, decisive_settings, digest_of, finished_row, read_rows
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import Outputs, evaluate, reliability, result_row, risk_coverage
-from subnet_search.files import append_line, write_json
+from subnet_search.files import append_line, check_out, write_json
 from subnet_search.groups import find_groups
 from subnet_search.inputs import (
     Splits,
@@ -104,6 +104,7 @@ def compare(
     rows_file, curves_file = rows_file or config.out / ROWS, curves_file or config.out / CURVES
     check_log(config.log)
     accelerator = accelerator or open_accelerator()
+    from_main(accelerator, lambda: _check_files(config, rows_file, curves_file))
     passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
@@ -122,7 +123,10 @@ def compare(
     for method, seed in cells:
         if progress and task is not None:
             progress.update(task, description=f"{method}, seed {seed}")
-        row = from_main(accelerator, lambda: finished_row(read_rows(rows_file), decisive, method, seed))  # noqa: B023 - called at once
+        row = from_main(
+            accelerator,
+            lambda: finished_row(read_rows(rows_file), read_rows(curves_file), decisive, method, seed),  # noqa: B023 - called at once
+        )
         if row is None:
             folder = config.out / CELLS / cell_name(decisive, trained_on, method, seed)
             setup = Setup(
@@ -151,11 +155,19 @@ def compare(
         raise SubnetSearchError(f"none of the methods could be run: {reasons}")
     if not accelerator.is_main_process:
         return Comparison(tuple(rows), missing)
-    curves = [line for line in read_rows(curves_file) if line["settings"] == digest_of(decisive)]
+    curves = list(curves_by_cell(read_rows(curves_file), digest_of(decisive)).values())
     draw_comparison(rows, curves, config.out / FIGURES, missing)
     if report:
         write_compare_report(config.out, rows, curves, missing, config, passed)
     return Comparison(tuple(rows), missing)
+
+
+def _check_files(config: CompareConfig, rows_file: Path, curves_file: Path) -> None:
+    """Finds before the first training what would fail after it: a folder without room for files, and damaged rows."""
+    for path in (config.out / MISSING, config.out / FIGURES / MISSING, rows_file, curves_file):
+        check_out(path)
+    for path in (rows_file, curves_file):
+        read_rows(path)
 
 
 def _keeper(folder: Path, accelerator: Accelerator) -> Callable[[Callable[[], MaskSet]], MaskSet]:

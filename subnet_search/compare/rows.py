@@ -14,30 +14,59 @@ from subnet_search.settings import to_dict
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a comparison, none where the file does not exist.
+    """Returns the rows of a comparison, or their curves; none where the file does not exist.
 
     Args:
         path: A file with one JSON object a line.
 
     Raises:
-        SubnetSearchError: where a line is no JSON, such as one that was cut off when the power failed.
+        SubnetSearchError: where the file cannot be read, or a line is no row, such as one that was cut off when the
+            power failed.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as problem:
+        raise SubnetSearchError(f"{path} cannot be read ({problem}); expected a file of rows") from problem
     rows = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            rows.append(json.loads(line))
-        except ValueError as problem:
+            row = json.loads(line.decode())
+        except ValueError as problem:  # no UTF-8 is one too
             raise SubnetSearchError(f"{path}: line {number} is no JSON ({problem}); delete that line") from problem
+        if not isinstance(row, dict) or not {"method", "seed", "settings"} <= row.keys():
+            raise SubnetSearchError(
+                f"{path}: line {number} is no row, expected an object with method, seed and settings; delete that line"
+            )
+        rows.append(row)
     return rows
 
 
 def finished_row(
-    rows: Sequence[Mapping[str, Any]], decisive: Mapping[str, Any], method: str, seed: int
+    rows: Sequence[Mapping[str, Any]],
+    curves: Sequence[Mapping[str, Any]],
+    decisive: Mapping[str, Any],
+    method: str,
+    seed: int,
 ) -> Mapping[str, Any] | None:
-    """Returns the row of a cell, None where there is none with these settings and inputs."""
-    wanted = (method, seed, digest_of(decisive))
-    return next((row for row in rows if (row["method"], row["seed"], settings_digest(row)) == wanted), None)
+    """Returns the row of a cell, None where there is none with these settings and inputs, or its curves are lost.
+
+    Where curves were lost and the cell has been evaluated again, there are two rows: the later one has the curves.
+    """
+    digest = digest_of(decisive)
+    if (method, seed) not in curves_by_cell(curves, digest):
+        return None
+    wanted = (method, seed, digest)
+    return next((row for row in reversed(rows) if (row["method"], row["seed"], settings_digest(row)) == wanted), None)
+
+
+def curves_by_cell(curves: Sequence[Mapping[str, Any]], digest: str) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """Returns the curves with a digest of the settings by method and seed; of several of a cell, the last.
+
+    A comparison that ends between the two lines of a cell leaves curves without a row, and makes both again.
+    """
+    return {(line["method"], line["seed"]): line for line in curves if line["settings"] == digest}
 
 
 def settings_digest(row: Mapping[str, Any]) -> str:
