@@ -43,20 +43,21 @@ def doubt_shares(values: Array, borders: Array) -> Array:
     return np.asarray(counts / len(values))
 
 
-def doubt_histogram(inside: Array, outside: Mapping[str, Array], borders: Array) -> Figure:
+def doubt_histogram(inside: Array, outside: Mapping[str, Array], borders: Array, images: str = "test images") -> Figure:
     """Draws the share of the images over their epistemic uncertainty.
 
     Args:
-        inside: Uncertainties of the test images in nats, `[sample]`.
+        inside: Uncertainties of images from the domain of the training in nats, `[sample]`.
         outside: Name → uncertainties of images from other domains.
         borders: See `doubt_bins`.
+        images: What those in `inside` are.
     """
     with sheet_style():
         head = HEAD + LINE * (1 + len(outside) // 2)
         figure = new_sheet(head + HEIGHT + BELOW)
         axes = axes_at(figure, LEFT, BELOW, COLUMN - LEFT - RIGHT, HEIGHT)
         axes.stairs(doubt_shares(inside, borders), borders, fill=True, color=INSIDE, alpha=0.45, linewidth=0)
-        axes.stairs(doubt_shares(inside, borders), borders, color=DENSE, linewidth=1.2, label="test images")
+        axes.stairs(doubt_shares(inside, borders), borders, color=DENSE, linewidth=1.2, label=images)
         for k, (name, values) in enumerate(outside.items()):
             axes.stairs(
                 doubt_shares(values, borders),

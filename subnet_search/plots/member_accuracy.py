@@ -21,7 +21,7 @@ def member_accuracy(ensemble: float, dense: float, members: Sequence[float], sam
         ensemble: Accuracy of the ensemble, in [0, 1].
         dense: That of the dense network.
         members: Those of the members.
-        samples: Number of test images.
+        samples: Number of images.
     """
     rows = [("ensemble", ensemble, ENSEMBLE), ("dense", dense, DENSE)]
     rows += [(f"member {k + 1}", value, MEMBER) for k, value in enumerate(members)]
@@ -48,7 +48,7 @@ def member_accuracy(ensemble: float, dense: float, members: Sequence[float], sam
         axes.get_yticklabels()[0].set_fontweight("bold")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(PER_CENT)
-        axes.set_xlabel("accuracy on the test images")
+        axes.set_xlabel("accuracy")
         axes.grid(visible=True, axis="x", linewidth=0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

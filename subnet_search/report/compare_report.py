@@ -17,6 +17,7 @@ from subnet_search.plots.page import NARROW, WIDTH
 from subnet_search.plots.summary import Method, Rows, by_method
 from subnet_search.report.command import command_of, settings_of
 from subnet_search.report.comparison_headline import comparison_headline
+from subnet_search.report.judged_images import caution, judged_images
 from subnet_search.report.page import Drawing, Page, Section, Table
 from subnet_search.report.write import write_page
 from subnet_search.tables import comparison_rows, mean_of, seeds_in_words
@@ -38,9 +39,9 @@ def write(
         else ""
     )
     page = Page(
-        title=f"{first['backbone']} on {source_name(first['data'])}: {len(methods)} methods compared",
+        title=f"{first['backbone']} on {source_name(first['data'])}: {len(methods)} {'method' if len(methods) == 1 else 'methods'} compared",
         facts=[f"seeds {', '.join(map(str, sorted({row['seed'] for row in rows})))}", first["device"]],
-        lead=lead,
+        lead=lead + caution(judged_images(first)),
         tiles=tiles,
         sections=[
             _cost(rows, methods, missing, len(set(config.seeds))),
@@ -92,7 +93,7 @@ def _cost(rows: Rows, methods: Sequence[Method], missing: Mapping[str, str], see
     return Section(
         "cost",
         "What does each method give, for which cost?",
-        "All methods saw the same images and are measured on the same test images; the cost is that of a prediction.",
+        f"All methods saw the same images and are measured on the same {judged_images(rows[0])}; the cost is that of a prediction.",
         drawings,
         [_table(rows, missing, seeds)],
     )

@@ -14,6 +14,7 @@ from subnet_search.evaluate.refusal import ANSWERED
 from subnet_search.evidence import Evidence, doubtful
 from subnet_search.plots.doubt_histogram import doubt_bins, doubt_histogram, doubt_shares
 from subnet_search.plots.picture_sheet import Shown, picture_sheet
+from subnet_search.report.judged_images import TEST
 from subnet_search.report.page import Drawing, Section
 from subnet_search.report.wording import percent
 
@@ -23,12 +24,13 @@ _MEANING = {
 }
 
 
-def doubt_section(evidence: Evidence, limit: float | None = None) -> Section:
-    """Draws the epistemic uncertainty of test and foreign images, and the images with the most doubt.
+def doubt_section(evidence: Evidence, limit: float | None = None, images: str = TEST) -> Section:
+    """Draws the epistemic uncertainty of the network's own and foreign images, and the images with the most doubt.
 
     Args:
         evidence: What the networks said.
         limit: Predictive entropy in nats beyond which images are refused; None where none is known.
+        images: What the images of its own domain are, as `judged_images` names them.
     """
     sets = evidence.answers_by("ensemble")
     test = sets.pop("test")
@@ -38,24 +40,24 @@ def doubt_section(evidence: Evidence, limit: float | None = None) -> Section:
         "training and high on others. A single network has none: all its doubt looks alike."
     )
     if limit is not None:
-        words += f" {_refusals(test, outside, limit)}"
+        words += f" {_refusals(test, outside, limit, images)}"
     missing = (
         []
         if outside
         else ["No foreign images were given, so there is nothing to compare with; name some with --ood NAME=SOURCE."]
     )
-    drawings = [_histogram(test, outside)]
+    drawings = [_histogram(test, outside, images)]
     for kind, order in doubtful(test).items():
         shown = [index for index in order if index in evidence.pictures]
         if shown:
-            drawings.append(_pictures(kind, shown, test, evidence.pictures, evidence.classes))
+            drawings.append(_pictures(kind, shown, test, evidence.pictures, evidence.classes, images))
     if not evidence.pictures:
         missing.append("The samples are no pictures with one or three channels, so none are shown.")
     return Section("doubt", "Does it know when it does not know?", words, drawings, missing=missing)
 
 
-def _refusals(test: Answers, outside: Mapping[str, Answers], limit: float) -> str:
-    shares = {"the test images": test, **outside}
+def _refusals(test: Answers, outside: Mapping[str, Answers], limit: float, images: str) -> str:
+    shares = {f"the {images}": test, **outside}
     told = [f"{percent(float((answers.total > limit).double().mean()))} of {name}" for name, answers in shares.items()]
     return (
         f"With the limit that {percent(ANSWERED)} of the held-out images keep (a predictive entropy of {limit:.2g} nats; "
@@ -63,24 +65,22 @@ def _refusals(test: Answers, outside: Mapping[str, Answers], limit: float) -> st
     )
 
 
-def _histogram(test: Answers, outside: Mapping[str, Answers]) -> Drawing:
+def _histogram(test: Answers, outside: Mapping[str, Answers], images: str) -> Drawing:
     borders = doubt_bins(math.log(len(test.votes)))
     inside = test.epistemic.double().numpy()
     foreign = {name: answers.epistemic.double().numpy() for name, answers in outside.items()}
     shares = {"test": doubt_shares(inside, borders)}
     shares |= {name: doubt_shares(values, borders) for name, values in foreign.items()}
-    medians = ", ".join(
-        f"{name} {np.median(values):.2g}" for name, values in (("test images", inside), *foreign.items())
-    )
+    medians = ", ".join(f"{name} {np.median(values):.2g}" for name, values in ((images, inside), *foreign.items()))
     return Drawing(
         name="epistemic",
-        title="Epistemic uncertainty of test and foreign images",
+        title=f"Epistemic uncertainty of {images.removesuffix(' images')} and foreign images",
         words=(
             "The further apart the hills, the better foreign images can be refused. The lowest bin holds everything "
             f"below it. Medians in nats: {medians}."
         ),
         alt=f"Histograms of the epistemic uncertainty. Medians in nats: {medians}.",
-        figure=doubt_histogram(inside, foreign, borders),
+        figure=doubt_histogram(inside, foreign, borders, images),
         data=[
             {"from": low, "to": high, **{name: float(share[k]) for name, share in shares.items()}}
             for k, (low, high) in enumerate(pairwise(borders))
@@ -89,7 +89,7 @@ def _histogram(test: Answers, outside: Mapping[str, Answers]) -> Drawing:
 
 
 def _pictures(
-    kind: str, shown: Sequence[int], test: Answers, pictures: Mapping[int, Tensor], classes: Sequence[str]
+    kind: str, shown: Sequence[int], test: Answers, pictures: Mapping[int, Tensor], classes: Sequence[str], images: str
 ) -> Drawing:
     sheet, rows = [], []
     for index in shown:
@@ -111,9 +111,9 @@ def _pictures(
     first = ", ".join(f"{name} {percent(p)}" for name, p in sheet[0].lines)
     return Drawing(
         name=f"most-{kind}",
-        title=f"Test images with the highest {kind} uncertainty",
+        title=f"{images.capitalize()} with the highest {kind} uncertainty",
         words=f"{_MEANING[kind]} Below each image: what it is, and what the ensemble takes it for.",
-        alt=f"{len(sheet)} test images. The first {sheet[0].heading}; the ensemble says {first}.",
+        alt=f"{len(sheet)} {images}. The first {sheet[0].heading}; the ensemble says {first}.",
         figure=picture_sheet(sheet),
         data=rows,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subnet_search.evaluate.keys import OOD_AUROC
+from subnet_search.report.judged_images import TEST, caution
 from subnet_search.report.page import Tile, Verdict
 from subnet_search.report.wording import amount, listed, percent
 from subnet_search.tables import mean_of
@@ -43,7 +44,7 @@ FIVE = (
         noun="accuracy",
         key="cls/Acc",
         noise="cls/Acc",
-        words="How many of the test images it gets right. Higher is better.",
+        words="How many of the images it gets right. Higher is better.",
         text=lambda value: percent(value, 2),
         higher=True,
     ),
@@ -70,7 +71,7 @@ FIVE = (
         noun="telling foreign images apart (OOD AUROC)",
         key=OOD_AUROC,
         noise="ood",
-        words="Given a test image and one from another domain: how often it doubts the foreign one more. 50\N{NO-BREAK SPACE}% is guessing.",
+        words="Given an image of its own domain and one of another: how often it doubts the foreign one more. 50\N{NO-BREAK SPACE}% is guessing.",
         text=lambda value: percent(value, 1),
         higher=True,
         absent="No foreign images were given; name some with --ood NAME=SOURCE.",
@@ -88,17 +89,21 @@ FIVE = (
 
 
 def headline(
-    metrics: Mapping[str, Any], intervals: Mapping[str, tuple[float, float]], samples: int | None
+    metrics: Mapping[str, Any],
+    intervals: Mapping[str, tuple[float, float]],
+    samples: int | None,
+    images: str = TEST,
 ) -> tuple[str, list[Tile]]:
     """Compares the two networks.
 
     Args:
         metrics: `{"dense": row, "ensemble": row}`.
         intervals: What `noise.differences` returned; empty where it is not known how much is luck.
-        samples: Number of test images; None where it is not known.
+        samples: Number of the images that the figures are on; None where it is not known.
+        images: What they are, as `judged_images` names them.
 
     Returns:
-        The result in a sentence or two, and five tiles.
+        The result in a few sentences, and five tiles.
     """
     dense, ensemble = metrics["dense"]["metrics"], metrics["ensemble"]["metrics"]
     tiles, judged = [], []
@@ -108,16 +113,17 @@ def headline(
             nothing = {"dense": "–", "ensemble": "–"}
             tiles.append(Tile(figure.title, figure.words, nothing, "absent", "not measured", figure.absent))
             continue
-        verdict, badge, note = _verdict(figure, values[0], values[1], intervals.get(figure.noise), samples)
+        luck = "" if samples is None else f" of {samples:,} {images}"
+        verdict, badge, note = _verdict(figure, values[0], values[1], intervals.get(figure.noise), luck)
         named = {"dense": figure.text(values[0]), "ensemble": figure.text(values[1])}
         tiles.append(Tile(figure.title, figure.words, named, verdict, badge, note))
         if figure.noise:
             judged.append((figure.noun, verdict))
-    return _sentence(metrics, judged), tiles
+    return _sentence(metrics, judged) + caution(images), tiles
 
 
 def _verdict(
-    figure: Measure, dense: float, ensemble: float, interval: tuple[float, float] | None, samples: int | None
+    figure: Measure, dense: float, ensemble: float, interval: tuple[float, float] | None, luck: str
 ) -> tuple[Verdict, str, str]:
     """How the ensemble compares: the verdict, its words, and what must be said with them."""
     difference = ensemble - dense
@@ -129,8 +135,7 @@ def _verdict(
     if difference == 0:
         return "even", "the same", ""
     if interval is not None and interval[0] <= 0 <= interval[1]:
-        images = "" if samples is None else f" of {samples:,} test images"
-        return "even", "no clear difference", f"May be the luck{images}."
+        return "even", "no clear difference", f"May be the luck{luck}."
     return ("better", "ensemble better", "") if better else ("worse", "dense better", "")
 
 

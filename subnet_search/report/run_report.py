@@ -16,6 +16,7 @@ from subnet_search.report.command import command_of, settings_of
 from subnet_search.report.doubt_section import doubt_section
 from subnet_search.report.effort_section import effort_section
 from subnet_search.report.headline import headline
+from subnet_search.report.judged_images import judged_images
 from subnet_search.report.masks_section import masks_section
 from subnet_search.report.noise import differences
 from subnet_search.report.page import Page, Section, Table
@@ -50,12 +51,13 @@ def _page(
         intervals = differences(evidence.answers_by("dense"), evidence.answers_by("ensemble"))
     answers = {} if evidence is None else evidence.answers
     samples = len(answers["ensemble/test"].labels) if answers else None
-    lead, tiles = headline(metrics, intervals, samples)
+    images = judged_images(ensemble)
+    lead, tiles = headline(metrics, intervals, samples, images)
     facts = [
         f"{masks.members} members found by {masks.algorithm} in {ensemble['backbone']}",
         f"{ensemble['epochs']} {'epoch' if ensemble['epochs'] == 1 else 'epochs'} of fine-tuning",
         f"seed {ensemble['seed']}",
-        *([f"{samples:,} test images"] if samples else []),
+        *([f"{samples:,} {images}"] if samples else []),
         ensemble["device"],
     ]
     return Page(
@@ -87,7 +89,10 @@ def _sections(
     if evidence is not None and dense is not None and ensemble is not None:
         calibration = [metrics[name]["metrics"]["cal/ECE"] for name in ("dense", "ensemble")]
         limit = metrics["ensemble"]["metrics"].get(limit_key("total"))
-        sections += [trust_section(dense, ensemble, calibration), doubt_section(evidence, limit)]
+        sections += [
+            trust_section(dense, ensemble, calibration),
+            doubt_section(evidence, limit, judged_images(metrics["ensemble"])),
+        ]
     layers, history = ((), None) if evidence is None else (evidence.layers, evidence.history)
     sections.append(effort_section(masks, relevance, groups, layers, history))
     missing = []

@@ -35,6 +35,14 @@ def test_what_may_be_luck_is_no_difference() -> None:
     assert tiles[0].note == "May be the luck of 449 test images."
     assert tiles[1].verdict == "better"
     assert "does not clearly differ in accuracy." in lead
+    assert "held-out" not in lead
+
+
+def test_figures_on_held_out_images_are_said_to_be() -> None:
+    lead, tiles = headline(metrics({}, BETTER), {"cls/Acc": (-0.01, 0.11)}, 449, "held-out images")
+    assert tiles[0].note == "May be the luck of 449 held-out images."
+    assert "No test images were given: all figures are on the held-out images" in lead
+    assert "--test" in lead
 
 
 def test_what_was_not_measured_is_said_with_what_to_do() -> None:
@@ -53,14 +61,14 @@ def test_costs_are_written_short(value, words) -> None:
 
 def test_a_comparison_places_the_search_among_all(made_up_comparison) -> None:
     methods = by_method(made_up_comparison.rows)
-    lead, tiles = comparison_headline(methods, {"mimo": "no"})
+    lead, tiles = comparison_headline(methods, {"packed": "no", "mimo": "seed 2: nan"})
     assert list(tiles[1].values) == ["dense", "best: search+stochastic_depth", "search"]
     assert tiles[1].badge == f"place 2 of {len(methods)}"
     assert tiles[1].verdict == "even"
     assert "11 methods on the same images, 2 seeds each." in lead
     assert "search+stochastic_depth is best" in lead
     assert "search takes place 2" in lead
-    assert lead.endswith("mimo could not be run.")
+    assert lead.endswith("packed could not be run. Of mimo some seeds are missing.")
 
 
 def test_a_comparison_without_a_search_is_about_the_likeliest(made_up_comparison) -> None:

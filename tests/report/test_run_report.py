@@ -193,21 +193,35 @@ class Flat(nn.Module):
         return logits
 
 
-def test_samples_that_are_no_pictures_have_a_report_without_pictures(tmp_path) -> None:
+def flat_run(out: Path, sets: int) -> RunFolder:
+    """A run on training and validation samples and, of three sets, test samples."""
     draw = torch.Generator().manual_seed(0)
-    parts = [torch.rand(60, 5, generator=draw) for _ in range(3)]
-    sets = [ArrayDataset(x, (x.sum(dim=1) > 2.5).long()) for x in parts]
+    parts = [torch.rand(60, 5, generator=draw) for _ in range(sets)]
+    data = [ArrayDataset(x, (x.sum(dim=1) > 2.5).long()) for x in parts]
     backbone = Backbone(Flat().eval(), Card("flat", (5,), ("low", "high")))
     config = RunConfig(
-        out=tmp_path / "run",
+        out=out,
         members=16,
         budget=BudgetConfig(4.0),
         search=SearchConfig("random"),
         finetune=FinetuneConfig(epochs=0, precision="fp32"),
         evaluate=EvaluateConfig(latency_repeats=0),
     )
-    folder = run(config, backbone=backbone, splits=Splits(*sets)).folder
+    return run(config, backbone=backbone, splits=Splits(*data)).folder
+
+
+def test_figures_on_held_out_samples_are_said_to_be(tmp_path) -> None:
+    text = flat_run(tmp_path / "run", 2).report.read_text()
+    assert "60 held-out images" in text
+    assert "No test images were given" in text
+    assert "test images" not in text.replace("No test images were given", "").replace("Give test images", "")
+
+
+def test_samples_that_are_no_pictures_have_a_report_without_pictures(tmp_path) -> None:
+    folder = flat_run(tmp_path / "run", 3)
     text = folder.report.read_text()
+    assert "60 test images" in text
+    assert "held-out images" not in text.replace("of the held-out images keep", "")
     assert "The samples are no pictures" in text
     assert "There was no fine-tuning" in text
     assert "No foreign images were given" in text
