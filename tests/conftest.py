@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -73,3 +74,16 @@ def kill_when_there() -> Callable[[Sequence[str], Path], None]:
         assert process.returncode == -signal.SIGKILL
 
     return kill
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on a training step is an error; taking up a finished training is none."""
+
+    def forbid() -> None:
+        def step(*_: Any, **__: Any) -> None:
+            raise AssertionError("a training step was made")
+
+        monkeypatch.setattr(torch.optim.SGD, "step", step)
+
+    return forbid

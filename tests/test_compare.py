@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ import subnet_search.entwined.phases as phases
 from subnet_search.backbones import Backbone, load_backbone
 from subnet_search.baselines import SYSTEMS
 from subnet_search.compare import METHODS, CompareConfig, Comparison, compare, read_rows, settings_digest
-from subnet_search.compare.absences import reasons_of
-from subnet_search.compare.rows import curves_by_cell
 from subnet_search.data import ArrayDataset
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig, check_row
@@ -61,19 +58,6 @@ def run(config: CompareConfig, **given: Any) -> Comparison:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareConfig, Comparison]:
     config = tiny(tmp_path_factory.mktemp("comparison") / "out", scratch_epochs=3)
     return config, run(config, splits=few(ood={"seen": few().validation}))
-
-
-@pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From now on a training step is an error; taking up a finished training is none."""
-
-    def forbid() -> None:
-        def step(*_: Any, **__: Any) -> None:
-            raise AssertionError("a training step was made")
-
-        monkeypatch.setattr(torch.optim.SGD, "step", step)
-
-    return forbid
 
 
 def test_there_is_a_row_for_each_method_and_seed_and_one_of_the_dense_network(finished) -> None:
@@ -249,35 +233,6 @@ def test_what_is_missing_is_said_with_the_reason_and_the_others_are_run(tmp_path
     assert json.loads((tmp_path / "missing.json").read_text()) == {}
 
 
-def test_a_seed_that_fails_leaves_the_others_of_its_method(tmp_path, monkeypatch) -> None:
-    module = sys.modules["subnet_search.compare.comparison"]
-    trained = module.train
-
-    def diverging(system: Any, setup: Any, *given: Any) -> Any:
-        if setup.run.seed == 0:
-            raise SubnetSearchError("the loss is nan")
-        return trained(system, setup, *given)
-
-    config = tiny(tmp_path, methods=("msp", "random"))
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "train", diverging)
-        found = run(replace(config, methods=("random",)), report=True)
-    assert [(row["method"], row["seed"]) for row in found.rows] == [("random", 1)]
-    assert found.missing == {"random": "seed 0: the loss is nan"}
-    assert json.loads((tmp_path / "missing.json").read_text()) == found.missing
-    page = (tmp_path / "report.html").read_text()
-    assert "1 of 2" in page
-    assert "Of random some seeds are missing." in page
-    assert "could not be run" not in page
-    assert run(config).missing == {}
-
-
-def test_reasons_are_said_once_where_they_are_the_same_for_all_seeds() -> None:
-    seeds = {"a": [0, 1], "b": [0, 1, 2], "c": [0]}
-    failed = {("a", 0): "no", ("b", 0): "nan", ("b", 1): "cut", ("a", 1): "no", ("b", 2): "nan", ("c", 0): "big"}
-    assert reasons_of(failed, seeds) == {"a": "no", "b": "seeds 0, 2: nan; seed 1: cut", "c": "big"}
-
-
 def test_a_network_without_residual_branches_misses_its_depth(tmp_path) -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10),
@@ -289,8 +244,26 @@ def test_a_network_without_residual_branches_misses_its_depth(tmp_path) -> None:
     assert "no residual branches" in found.missing["depth_masks"]
 
 
+def test_a_network_without_groups_is_compared_as_a_whole(tmp_path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.GroupNorm(2, 6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10)
+    )
+    methods = ("search", "msp", "mc_dropout", "deep_ensemble_finetuned", "bagging", "stochastic_depth")
+    found = run(
+        tiny(tmp_path, methods=methods, seeds=(0,)), backbone=Backbone(model.eval(), network().card), report=True
+    )
+    rows = {row["method"]: row["metrics"] for row in found.rows}
+    assert [metrics["cplx/MACsRatio"] for metrics in rows.values()] == [1.0, 3.0, 3.0]
+    assert list(rows) == ["msp", "deep_ensemble_finetuned", "bagging"]
+    assert list(found.missing) == ["search", "mc_dropout", "stochastic_depth"]
+    assert all("no channels that can be searched" in reason for reason in found.missing.values())
+
+
 def test_without_test_images_the_validation_part_is_compared_on(tmp_path) -> None:
-    (row,) = run(tiny(tmp_path, methods=("msp",)), splits=few(test=None)).rows
+    (row,) = run(tiny(tmp_path, methods=("msp",)), splits=few(test=None), report=True).rows
+    page = (tmp_path / "report.html").read_text()
+    assert "measured on the same held-out images" in page
+    assert "No test images were given" in page
     assert row["metrics"]["cls/NLL_TS"] is None
     assert row["metrics"]["cls/Acc"] * 30 == pytest.approx(round(row["metrics"]["cls/Acc"] * 30))
 
@@ -309,54 +282,6 @@ def test_rows_and_curves_may_be_kept_elsewhere(tmp_path) -> None:
     assert len(files["curves_file"].read_text().splitlines()) == 1
     assert {path.name for path in config.out.iterdir()} == {"missing.json", "figures"}
     assert run(config, **files) == found
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'{"method": "msp", "se\n', r"line 1 is no JSON .* delete that line"),
-        (b'\n{"method": "\xff"}\n', r"line 2 is no JSON .* delete that line"),
-        (b'{"rows": []}\n', r"line 1 is no row, expected an object with method, seed and settings"),
-        (b"3\n", r"line 1 is no row"),
-    ],
-)
-@pytest.mark.parametrize("name", ["rows.jsonl", "curves.jsonl"])
-def test_a_damaged_line_is_named_before_anything_is_trained(tmp_path, no_training, name, content, message) -> None:
-    (tmp_path / name).write_bytes(content)
-    no_training()
-    with pytest.raises(SubnetSearchError, match=f"{name}: {message}"):
-        run(tiny(tmp_path, methods=("random",)))
-
-
-def test_where_nothing_can_be_kept_nothing_is_trained(tmp_path, no_training) -> None:
-    no_training()
-    (tmp_path / "file").touch()
-    for name in ("rows.jsonl", "curves.jsonl", "missing.json"):
-        (tmp_path / name / name).mkdir(parents=True)
-    (tmp_path / "figures").touch()
-    for out in ("file", "rows.jsonl", "curves.jsonl", "missing.json", "."):
-        with pytest.raises(SubnetSearchError, match=r"cannot be written .* choose another --out"):
-            run(tiny(tmp_path / out, methods=("random",)))
-
-
-def test_a_row_without_its_curves_is_made_again(tmp_path, no_training) -> None:
-    config = tiny(tmp_path, methods=("msp", "random"), seeds=(0,))
-    first = run(config)
-    lines = (tmp_path / "curves.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "curves.jsonl").write_bytes(lines[0])
-    no_training()
-    again = run(config)
-    assert [row["metrics"]["cls/NLL"] for row in again.rows] == [
-        pytest.approx(row["metrics"]["cls/NLL"], abs=1e-6) for row in first.rows
-    ]
-    assert len((tmp_path / "curves.jsonl").read_bytes().splitlines()) == 2
-    assert run(config) == again
-    assert len(read_rows(tmp_path / "rows.jsonl")) == 3
-
-
-def test_of_curves_kept_twice_the_last_count() -> None:
-    kept = [{"method": "msp", "seed": 0, "settings": digest, "n": n} for n, digest in enumerate("aab")]
-    assert curves_by_cell(kept, "a") == {("msp", 0): kept[1]}
 
 
 @pytest.mark.parametrize(
@@ -382,6 +307,10 @@ def test_the_methods_of_the_default_are_all_there_are_from_the_backbone() -> Non
 def test_the_rows_are_drawn_and_reported(tmp_path) -> None:
     config = tiny(tmp_path, methods=("msp",))
     run(config, report=True)
+    page = (tmp_path / "report.html").read_text()
+    assert "measured on the same test images" in page
+    assert "held-out images" not in page
+    assert "digits: 1 method compared" in page
     assert "The network and the images came from Python" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "report" / "nll-cost.csv").exists()
     names = {path.name for path in (config.out / "figures").iterdir()}

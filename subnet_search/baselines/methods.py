@@ -14,6 +14,7 @@ from subnet_search.baselines.packed_ensembles import packed
 from subnet_search.baselines.singe import singe
 from subnet_search.baselines.system import Setup, System
 from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import check_groups
 from subnet_search.search import ALGORITHMS
 from subnet_search.search.algorithms import Algorithm
 
@@ -31,6 +32,9 @@ SYSTEMS: Mapping[str, Callable[[Setup], System]] = {
     "mimo": lambda setup: composed(setup, None, {"mimo"}),
 }
 """Systems that are no masked ensembles; each stands alone."""
+
+WHOLE = ("msp", "deep_ensemble", "deep_ensemble_finetuned", "bagging")
+"""Systems of whole networks, which need no channels that can be masked."""
 
 CONTROL_MASKS: Mapping[str, Algorithm] = {
     "masksembles": "masksembles",
@@ -54,6 +58,8 @@ def build(method: str, setup: Setup) -> System:
         SubnetSearchError: where there is no such method, or the network does not have what it needs.
     """
     check(method)
+    if method not in WHOLE:
+        check_groups(setup.graph)
     if method in SYSTEMS:
         return SYSTEMS[method](setup)
     base, *rest = method.split("+")

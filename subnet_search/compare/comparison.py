@@ -104,7 +104,6 @@ def compare(
     rows_file, curves_file = rows_file or config.out / ROWS, curves_file or config.out / CURVES
     check_log(config.log)
     accelerator = accelerator or open_accelerator()
-    from_main(accelerator, lambda: _check_files(config, rows_file, curves_file))
     passed = tuple(name for name, own in (("network", backbone), ("images", splits)) if own is not None)
     backbone = backbone or open_backbone(config.network)
     splits = splits or open_splits(config.images, backbone.card)
@@ -114,7 +113,8 @@ def compare(
     if human_counts is not None:
         inputs["human labels"] = hashlib.sha256(human_counts.cpu().contiguous().numpy().data).hexdigest()
     decisive = {**decisive_settings(config), "inputs": inputs}
-    graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
+    graph = find_groups(backbone.model, example_of(splits.train, backbone.card), required=False)
+    from_main(accelerator, lambda: _check_files(config, rows_file, curves_file))
     grid = dict.fromkeys((method, seed) for seed in config.seeds for method in config.methods)
     cells = [(method, seed) for method, seed in grid if method != "msp" or seed == config.seeds[0]]
     task = progress.add_task("comparing", total=len(cells)) if progress else None

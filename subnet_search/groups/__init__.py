@@ -2,7 +2,7 @@
 
 from subnet_search.groups.channel_group import Branch, ChannelGroup, GroupGraph, LeftWhole, ResizeCall, Slice
 from subnet_search.groups.cost import layer_macs, macs
-from subnet_search.groups.find import find_groups
+from subnet_search.groups.find import check_groups, find_groups
 from subnet_search.groups.slicing import SlicedNetwork, slice_network
 from subnet_search.groups.trunk import trunk_groups, trunk_layers, trunk_macs, trunk_shares
 from subnet_search.groups.verify import masked
@@ -15,6 +15,7 @@ __all__ = [
     "ResizeCall",
     "Slice",
     "SlicedNetwork",
+    "check_groups",
     "find_groups",
     "layer_macs",
     "macs",

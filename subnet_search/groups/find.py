@@ -21,7 +21,7 @@ from subnet_search.groups.trunk import noted_order
 from subnet_search.groups.verify import Verifier
 
 
-def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
+def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> GroupGraph:
     """Finds the channels of a network that have to be kept or cut together, and checks each group numerically.
 
     Coupled channels come from a trace (Fang et al., 2023, DepGraph, with index maps of our own); a group is searchable
@@ -31,13 +31,15 @@ def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
     Args:
         model: The network. It is not changed, nor is the global random state.
         example: Input `[batch, ...]` with at least one sample, floating point, as the network expects it.
+        required: Whether a network without any searchable group is refused. Otherwise its graph has no groups, and
+            tells what it costs all the same.
 
     Returns:
         The groups, what is left whole and why, and the cost model.
 
     Raises:
         SubnetSearchError: where the network cannot run or be traced on the example, its output is not
-            `[batch, class]`, or no group is searchable.
+            `[batch, class]`, or no group is searchable although one is required.
     """
     sample = _sample(model, example)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
@@ -70,12 +72,27 @@ def find_groups(model: nn.Module, example: Tensor) -> GroupGraph:
     left = list(gathered.left_whole)
     left += [LeftWhole(g.name, g.width, reasons[g.name]) for g in gathered.groups if g.name in reasons]
     groups = [group for group in gathered.groups if group.name not in reasons]
-    if not groups:
-        listed = "; ".join(f"{whole.name} ({whole.width} channels): {whole.reason}" for whole in left)
-        raise SubnetSearchError(
-            f"the network has no channels that can be searched, expected at least one group of channels between two layers. Left whole: {listed or 'nothing, as no nn.Conv or nn.Linear that autograd sees writes anything but the logits'}"
-        )
-    return assemble(groups, left)
+    graph = assemble(groups, left)
+    if required:
+        check_groups(graph)
+    return graph
+
+
+def check_groups(graph: GroupGraph) -> None:
+    """Raises where nothing can be searched.
+
+    Args:
+        graph: What `find_groups` has found.
+
+    Raises:
+        SubnetSearchError: where there is no group, with what stands in the way of each candidate.
+    """
+    if graph.groups:
+        return
+    listed = "; ".join(f"{whole.name} ({whole.width} channels): {whole.reason}" for whole in graph.left_whole)
+    raise SubnetSearchError(
+        f"the network has no channels that can be searched, expected at least one group of channels between two layers. Left whole: {listed or 'nothing, as no nn.Conv or nn.Linear that autograd sees writes anything but the logits'}"
+    )
 
 
 def _sample(model: nn.Module, example: Tensor) -> Tensor:
