@@ -42,6 +42,9 @@ DESCRIPTION = "Finds K subnetworks inside a trained network and ships them as on
 SHARED = ("run", "score", "search", "finetune", "evaluate", "export", "compare")
 """Commands that train, which several processes can do together."""
 
+CONTINUED = (*SHARED, "tune", "pick")
+"""Commands that find in their folder what an interrupted one has finished."""
+
 console = Console(emoji=False, highlight=False)  # names of data such as digits:train: are no emoji
 errors = Console(stderr=True, emoji=False, highlight=False)
 
@@ -65,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         errors.print(f"[bold red]error:[/] {escape(str(problem))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        errors.print("[bold red]interrupted:[/] what was finished is kept; the same command continues there")
+        kept = ": what was finished is kept; the same command continues there" if {*given[:1]} & {*CONTINUED} else ""
+        errors.print(f"[bold red]interrupted[/]{kept}")
         sys.exit(2)
 
 

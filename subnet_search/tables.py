@@ -37,7 +37,7 @@ _COLUMNS = (
     ("acc. %", "cls/Acc", 2, 100.0),
     ("NLL", "cls/NLL", 3, 1.0),
     ("ECE", "cal/ECE", 3, 1.0),
-    ("AURC", "sc/AURC", 3, 1.0),
+    ("AURC", "sc/AURC", 4, 1.0),
     ("OOD", OOD_AUROC, 3, 1.0),
     ("MACs", "cplx/MACsRatio", 2, 1.0),
 )

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,11 @@ def test_missing_settings_take_their_defaults() -> None:
 def test_values_that_no_run_has_are_refused(values, message) -> None:
     with pytest.raises(SubnetSearchError, match=message):
         from_dict(RunConfig, values, "here")
+
+
+@pytest.mark.parametrize("kind", [RunConfig, CompareConfig, TuneConfig])
+def test_the_folder_may_be_text(kind: Any) -> None:
+    assert kind(out="runs/x") == kind(out=Path("runs/x"))
 
 
 def test_a_range_needs_both_ends() -> None:

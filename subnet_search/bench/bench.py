@@ -119,7 +119,8 @@ def bench(
     network = copy.deepcopy(network).cpu().float().eval()
     threads = torch.get_num_threads()
     cells = [(batch, dtype) for dtype in dict.fromkeys(config.precision) for batch in dict.fromkeys(config.batch)]
-    task = progress.add_task("measuring", total=len(cells) * (len(config.forms) + 1)) if progress else None
+    names = tuple(dict.fromkeys(config.forms))
+    task = progress.add_task("measuring", total=len(cells) * (len(names) + 1)) if progress else None
     result = BenchResult([], [])
 
     def advance(words: str) -> None:
@@ -131,12 +132,12 @@ def bench(
         with tempfile.TemporaryDirectory() as folder:
             forms = Forms(ensemble, network, device, Path(folder), min(2.0, config.seconds))
             for batch, dtype in cells:
-                if any(runtime_of(form) == "inductor" for form in config.forms):
+                if any(runtime_of(form) == "inductor" for form in names):
                     torch.compiler.reset()  # after a number of compilations of the same code, it compiles no more
                 images = torch.rand(batch, *ensemble.card.input_shape, generator=torch.Generator().manual_seed(0))
                 example = ensemble.card.prepare(images)
                 built: dict[FormName, list[Variant]] = {}
-                for form in dict.fromkeys(config.forms):
+                for form in names:
                     try:
                         built[form] = forms.build(form, example, dtype)
                         for variant in built[form]:

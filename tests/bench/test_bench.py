@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from subnet_search.backbones import Backbone, load_backbone
@@ -225,3 +226,12 @@ def test_compiled_forms_are_measured_against_the_dense_network_compiled(ensemble
     assert rows["compiled"]["ratio_to_dense"] != rows["compiled"]["ratio_to_pytorch"]
     assert rows["compiled_dense"]["macs"] == rows["dense"]["macs"]
     assert rows["compiled"]["variant"].partition(",")[0] in ("sliced", "grouped", "merged")
+
+
+def test_what_is_named_twice_counts_once(ensemble, backbone) -> None:
+    with Progress(disable=True) as progress:
+        config = BenchConfig(forms=("dense", "dense", "masked"), batch=(2, 2), seconds=0.0)
+        found = bench(ensemble, backbone.model, config, progress)
+        (task,) = progress.tasks
+    assert len(found.rows) == 2
+    assert (task.completed, task.total) == (3, 3)

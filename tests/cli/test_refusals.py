@@ -254,3 +254,13 @@ def test_ctrl_c_says_that_the_same_command_continues(elsewhere, refuses, monkeyp
 
     monkeypatch.setattr(cli, "run", interrupted)
     refuses(["run"], "interrupted: what was finished is kept; the same command continues there", elsewhere)
+
+
+def test_ctrl_c_promises_nothing_where_nothing_is_kept(capsys, monkeypatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "open_backbone", interrupted)
+    with pytest.raises(SystemExit):
+        cli.main(["inspect"])
+    assert capsys.readouterr().err.strip() == "interrupted"
