@@ -63,7 +63,8 @@ def read_study(config: TuneConfig) -> optuna.Study:
         f"there is no study {config.name!r} in {shown(config)}; give the --out, --storage and --study-name it was made with"
     )
     file = file_of(config)
-    if file is not None and file.parent.is_dir() and not file.exists():  # to open it would make it
+    if file is not None and not file.exists() and (config.storage is None or file.parent.is_dir()):
+        # to open it would make it; that a database has no folder either is said when it is opened
         raise missing
     with explained(config), quiet():
         try:

@@ -25,7 +25,7 @@ def study_table(study: optuna.Study) -> Table:
     front = points.front()
     beaten = [point for point in points.full if point.role != "search" and point not in front]
     ended = len(points.points) + points.failed
-    title = f"study {points.study}: {ended} trials, {len(points.full)} of them in full and affordable"
+    title = f"study {points.study}: {ended} trials, {len(points.full)} of them in full, affordable, and of members that differ"
     table = Table(title=title, caption="on the validation images")
     for name in ("trial", *points.lower, "settings"):
         table.add_column(name, justify="left" if name == "settings" else "right")
