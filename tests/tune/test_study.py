@@ -292,7 +292,7 @@ def test_settings_that_cannot_work_count_as_tried(tiny, run, tmp_path) -> None:
     assert failed
     assert all("cannot be met with 2 members" in t.user_attrs["error"] for t in failed)
     assert len(study.trials) == 4
-    assert "in full and affordable" in str(study_table(study).title)
+    assert "in full, affordable, and of members that differ" in str(study_table(study).title)
 
 
 def test_a_job_that_cannot_work_is_said_at_once(tiny, run, tmp_path) -> None:

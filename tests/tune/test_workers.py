@@ -221,7 +221,7 @@ def test_a_storage_that_fails_now_and_then_costs_a_trial_at_hand(tiny, run, tmp_
         raise optuna.exceptions.StorageInternalError("commit")
 
     monkeypatch.setattr(work, "run_trial", away)
-    with pytest.raises(SubnetSearchError, match=r"does not answer .*give the same command again"):
+    with pytest.raises(SubnetSearchError, match=r"cannot be used .*give the same command again"):
         run(replace(config, trials=9))
 
 
