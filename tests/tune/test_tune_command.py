@@ -65,7 +65,7 @@ def test_one_objective_is_asked_for_as_such(capsys) -> None:
         (["--objective", "ood_auroc", "--choose-ood", "far=photos"], "is one of the OOD sets of the final figures"),
         (["--keep", "0.5"], "give --budget instead of --keep"),
         (["--storage", "somewhere"], "is no URL of a database"),
-        (["--storage", "sqlite:////no/such/folder/x.db"], "does not answer"),
+        (["--storage", "sqlite:////no/such/folder/x.db"], "there is no folder /no/such/folder: make it"),
         (["--data", "npz:missing.npz"], "missing.npz: found nothing"),
         (["--space.members", "1", "4"], "space.members is (1, 4)"),
     ],
