@@ -96,6 +96,7 @@ class Grid:
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
     """Returns the settings of one cell; everything but masks, budget and seed is the same in all of them."""
     algorithm = "flow" if method in ("search", TWIN, TUNED) else method
+    noisy = 0.0 if method == TUNED else grid.noisy  # one network has nobody to be parted from
     search = SearchConfig(algorithm, lambda_overlap=grid.overlap)  # type: ignore[arg-type] # checked there
     return RunConfig(
         out=RUNS / f"{grid.backbone}-{_key(grid, method)}-{budget}-{grid.epochs}-{seed}",
@@ -117,8 +118,8 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
             augment="crop-flip",
             distill=grid.distill,
             mode=grid.mode,
-            decorrelate=grid.noisy,
-            decorrelate_on="noisy" if grid.noisy else "images",
+            decorrelate=noisy,
+            decorrelate_on="noisy" if noisy else "images",
         ),
         evaluate=EvaluateConfig(precision="auto"),
     )

@@ -6,6 +6,7 @@ both inputs see one image. Images are not repeated within a step, so that member
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,13 +18,15 @@ from subnet_search.backbones import Backbone
 from subnet_search.baselines import BaselineConfig, Setup, build, train
 from subnet_search.groups import find_groups
 from subnet_search.inputs import Splits
+from subnet_search.records import kept_masks
+from subnet_search.run_folder import MASKS
 from subnet_search.settings import RunConfig
 
 
 def several_inputs_row(
     config: RunConfig, repetition: float, backbone: Backbone, splits: Splits, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Searches, trains and measures it; a killed training goes on where it was.
+    """Searches, trains and measures it; what was killed goes on where it was.
 
     Args:
         config: Settings of the cell that it stands beside: budget, search, training, seed, and a folder of its own.
@@ -37,7 +40,8 @@ def several_inputs_row(
     """
     graph = find_groups(backbone.model, torch.zeros(2, *backbone.card.input_shape))
     baselines = BaselineConfig(input_repetition=repetition, batch_repetition=1)
-    setup = Setup(backbone, graph, splits, config, baselines, progress)
+    kept = partial(kept_masks, config.out / MASKS)
+    setup = Setup(backbone, graph, splits, config, baselines, progress, kept)
     system = build("search+mimo", setup)
     history = train(system, setup, config.out, Accelerator())
     return measured_row(

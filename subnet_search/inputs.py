@@ -84,14 +84,14 @@ def open_splits(config: DataConfig, card: Card) -> Splits:
 
     Raises:
         SubnetSearchError: where a source is wrong, test or validation images have no labels, validation images are
-            training images, test images are either, or an OOD set has no name.
+            training images, most test images are either, or an OOD set has no name.
     """
     train, validation = _train_and_validation(config, card)
     spec = "digits:test" if config.test is None and config.data == "digits" else config.test
     test = None if spec is None else load_data(spec, card, resize=config.resize)
     if test is not None:  # found here, and not after the training
         _check_labelled(test.labels, f"test data {spec}")
-        _check_unseen(test, config, train, validation)
+        _check_unseen(test, f"test data {spec}", train, validation)
     ood: dict[str, Data] = {}
     for entry in config.ood:
         name, equals, source = entry.partition("=")
@@ -210,14 +210,17 @@ def _train_and_validation(config: DataConfig, card: Card) -> tuple[ArrayDataset,
     return everything, held_out
 
 
-def _check_unseen(test: ArrayDataset, config: DataConfig, train: ArrayDataset, validation: ArrayDataset) -> None:
-    """Refuses test images some of which are training or validation images, whatever their files are called."""
+def _check_unseen(test: ArrayDataset, source: str, train: ArrayDataset, validation: ArrayDataset) -> None:
+    """Refuses test images most of which are training or validation images, whatever their files are called.
+
+    A few are in both sets of many a collection.
+    """
     tested = _each(test)
     for part, name in ((train, "training"), (validation, "validation")):
         common = len(tested & _each(part))
         if 2 * common > len(tested):
             raise SubnetSearchError(
-                f"test data {config.test}: {common} of {len(test)} images are {name} images, expected others; figures of images that were trained or chosen on say nothing"
+                f"{source}: {common} of {len(tested)} different images are {name} images, expected others; figures of images that were trained or chosen on say nothing"
             )
 
 

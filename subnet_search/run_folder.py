@@ -105,7 +105,7 @@ class RunFolder:
         """
         handler = logging.FileHandler(self.path / LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        onwards = _Onwards(log.getEffectiveLevel())
+        onwards = _Onwards(log.getEffectiveLevel(), None if log.hasHandlers() else logging.lastResort)
         level, propagate = log.level, log.propagate
         log.addHandler(handler)
         if propagate:
@@ -237,10 +237,19 @@ class _Onwards(logging.Handler):
     """Hands records of a level on to the handlers of the root, as propagation does whatever the level of the root.
 
     That of ExecuTorch, which its import installs, would print all of `log.txt` on the console.
+
+    Args:
+        level: The level.
+        alone: Takes them where the root has no handlers: Python's own, which prints warnings where nobody has set up
+            logging, and does not see that the file is no such handler.
     """
 
+    def __init__(self, level: int, alone: logging.Handler | None) -> None:
+        super().__init__(level)
+        self.alone = [alone] if alone else []
+
     def emit(self, record: logging.LogRecord) -> None:
-        for handler in logging.getLogger().handlers:
+        for handler in logging.getLogger().handlers or self.alone:
             if record.levelno >= handler.level:
                 handler.handle(record)
 

@@ -90,7 +90,9 @@ def test_test_images_are_none_that_were_trained_or_chosen_on_whatever_their_file
     data = digits_like(list(range(10)) * 4).images[:, 0].numpy()
     labels = np.arange(40) % 10
     first, second, copy = (npz(tmp_path / name, x=x, y=y) for name, x, y in (("a.npz", data[:20], labels[:20]), ("b.npz", data[20:], labels[20:]), ("c.npz", data[:15] if part == "training" else data[25:], labels[:15])))  # fmt: skip
-    with pytest.raises(SubnetSearchError, match=rf"c\.npz: 15 of 15 images are {part} images, expected others"):
+    with pytest.raises(
+        SubnetSearchError, match=rf"c\.npz: 15 of 15 different images are {part} images, expected others"
+    ):
         open_splits(DataConfig(first, held_out=second, test=copy), CARD)
 
 

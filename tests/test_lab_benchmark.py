@@ -100,3 +100,7 @@ def test_members_with_several_inputs_are_an_idea_that_is_no_setting_of_a_run(tmp
     check_row(row)
     assert (row["members"], row["samples_seen"], row["settings"]["baselines"]["input_repetition"]) == (8, 160, 0.9)
     assert row["metrics"]["cplx/MACsRatio"] <= 1.0
+    again = several_inputs_row(job, 0.9, load_backbone("resnet20", "random"), Splits(images, images))
+    assert again["metrics"]["cls/NLL"] == row["metrics"]["cls/NLL"]  # takes up masks and training
+    with pytest.raises(SubnetSearchError, match="mimo searches its own masks, which cannot be shuffled"):
+        lab.changes("flow-mimo-50-shuffled")

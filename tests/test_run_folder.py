@@ -184,6 +184,15 @@ def test_a_log_that_others_have_set_up_gets_what_it_would_get_without_the_file(f
     assert (log.handlers, log.propagate) == ([], True)
 
 
+def test_a_warning_is_printed_where_nobody_has_set_up_logging(folder, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log = logging.getLogger("subnet_search")
+    with folder.logged(), folder.logged():
+        log.info("one")
+        log.warning("two")
+    assert capsys.readouterr().err == "two\n"
+
+
 def test_a_stop_is_not_told_to_handlers_that_an_imported_package_installs(folder, heard) -> None:
     with pytest.raises(SubnetSearchError, match="no"), folder.logged():
         raise SubnetSearchError("no")

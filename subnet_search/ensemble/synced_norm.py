@@ -1,31 +1,22 @@
-"""Batch statistics over the rows of all processes (as PyTorch's `SyncBatchNorm`, which has no CPU form).
-
-Every normalisation layer ends in one call of `torch.nn.functional.batch_norm`; that call is replaced while a step runs,
-so that no layer of a user's network or of ours needs a second form.
-"""
+"""Batch statistics over the rows of all processes (as PyTorch's `SyncBatchNorm`, which has no CPU form)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from subnet_search.ensemble.norm_calls import NormCalls
 
 
-class SyncedNorms(TorchFunctionMode):
+class SyncedNorms(NormCalls):
     """While open, normalisation in training mode takes mean and variance over the rows of all processes."""
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Runs the call, or the synchronised one in its place."""
-        if func is F.batch_norm:
-            return _batch_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(_batch_norm)
 
 
 def _batch_norm(

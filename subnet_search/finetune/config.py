@@ -40,7 +40,7 @@ class FinetuneConfig:
             bagging only.
         decorrelate_on: Images on which that correlation is measured: `images`, those of the step; or others that are
             made of them, at the cost of a further pass: `mixed` with one another, `noisy`, or `jumbled` beyond
-            recognition (`subnet_search.finetune.probes`).
+            recognition (`subnet_search.finetune.probes`); without effect where `decorrelate` is 0.
         input_repetition: Share of the rows in which a network with several inputs sees one image in all of them, in
             [0, 1] (Havasi et al. 2021, section 3.2, ρ); without effect on other networks.
         batch_repetition: How often an image is repeated within a step (Havasi et al. 2021, section 3.2).

@@ -69,8 +69,9 @@ def finetune(
     file.
 
     Several processes share the rows of every step and come to what one would come to, but for rounding and for what is
-    drawn on the device: what the network's own dropout leaves out, and images that members are parted on. Each calls this with the same arguments. The weights that count are those of the
-    main process, which alone reads and writes the checkpoint.
+    drawn on the device: what the network's own dropout leaves out, and images that members are parted on. Each calls
+    this with the same arguments. The weights that count are those of the main process, which alone reads and writes the
+    checkpoint.
 
     Args:
         ensemble: The network to train.
