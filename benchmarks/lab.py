@@ -6,7 +6,7 @@
 An idea is a search algorithm and what is added to it: `flow-trunk-36-overlap-10` is `flow` behind a trunk of 36 %, with
 overlaps at ten times the price, `-shuffled` takes the shuffled twin of the masks, `-unequal` members of unequal sizes,
 `-mimo-50` gives each member two inputs, with that input repetition in per cent, `-decorrelate-25-noisy` parts the
-members on noisy images; `tuned` is the dense network, trained on. Everything else is the same for all.
+members on noisy images, `-learn-25-noisy` trains them on these, too; `tuned` is the dense network, trained on. Everything else is the same for all.
 Choosing happens on 5,000 images held out of the training set and on Tiny-ImageNet; `--test` measures what was chosen,
 once, on the test images and the other OOD sets. Every cell is one `subnet_search.run`, so a killed grid goes on where it
 was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/README.md`.
@@ -59,6 +59,7 @@ AMOUNTS: Mapping[str, tuple[str, float]] = {
     "distill": ("finetune.distill", 100),
     "joint": ("finetune.joint", 100),
     "decorrelate": ("finetune.decorrelate", 100),
+    "learn": ("finetune.learn_probes", 100),
     "rate": ("finetune.learning_rate", 100),
     "mimo": (REPETITION, 100),
 }
@@ -71,9 +72,9 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "repeat": {"finetune.mode": "repeat"},
     "independent": {"finetune.mode": "independent"},
     "depth": {"budget.depth": True},
-    "mixed": {"finetune.decorrelate_on": "mixed"},
-    "noisy": {"finetune.decorrelate_on": "noisy"},
-    "jumbled": {"finetune.decorrelate_on": "jumbled"},
+    "mixed": {"finetune.probes": "mixed"},
+    "noisy": {"finetune.probes": "noisy"},
+    "jumbled": {"finetune.probes": "jumbled"},
     "shuffled": {},  # the masks are, no setting is
     "unequal": {},  # so are these
 }
@@ -125,12 +126,14 @@ def settings(grid: Grid, idea: str, budget: float, seed: int) -> RunConfig:
         finetune=FinetuneConfig(epochs=epochs, batch_size=256, augment="crop-flip"),
         evaluate=EvaluateConfig(precision="auto"),
     )
-    # the mode first, without which some losses cannot be had
-    for name, value in sorted(changes(idea).items(), key=lambda change: change[0] != "finetune.mode"):
-        if name == REPETITION:
-            continue
-        config = _with(config, name, value)
-    return config
+    # all of a section at once, as some losses cannot be had without a mode
+    sections: dict[str, dict[str, Any]] = defaultdict(dict)
+    for name, value in changes(idea).items():
+        section, _, setting = name.partition(".")
+        if name != REPETITION:
+            sections[section][setting] = value
+    changed = {section: dataclasses.replace(getattr(config, section), **new) for section, new in sections.items()}
+    return dataclasses.replace(config, **changed)
 
 
 def changes(idea: str) -> dict[str, Any]:
@@ -164,12 +167,6 @@ def changes(idea: str) -> dict[str, Any]:
 def other_masks(idea: str) -> set[str]:
     """Returns what an idea puts in the place of the masks that were searched; nothing of it shows in `changes`."""
     return {name for name, changed in SWITCHES.items() if not changed} & set(idea.split("-"))
-
-
-def _with(config: Any, name: str, value: Any) -> Any:
-    """The settings with one changed, which is named with dots."""
-    first, _, rest = name.partition(".")
-    return dataclasses.replace(config, **{first: _with(getattr(config, first), rest, value) if rest else value})
 
 
 def data(grid: Grid, card: Any) -> Splits:

@@ -119,7 +119,7 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
             distill=grid.distill,
             mode=grid.mode,
             decorrelate=noisy,
-            decorrelate_on="noisy" if noisy else "images",
+            probes="noisy" if noisy else "images",
         ),
         evaluate=EvaluateConfig(precision="auto"),
     )

@@ -137,6 +137,6 @@ def test_the_main_job_trains_the_shuffled_twin_of_a_search(monkeypatch, tmp_path
 def test_the_main_job_parts_members_on_noisy_images_under_a_name_of_its_own() -> None:
     grid = main_job.Grid(mode="repeat", noisy=0.25)
     training = main_job.settings(grid, "search", 1.0, 0).finetune
-    assert (training.decorrelate, training.decorrelate_on) == (0.25, "noisy")
+    assert (training.decorrelate, training.probes) == (0.25, "noisy")
     assert main_job._key(grid, "search") == "search+repeat+noisy25"
     assert main_job.settings(main_job.Grid(mode="repeat"), "search", 1.0, 0).finetune.decorrelate == 0.0

@@ -38,9 +38,11 @@ class FinetuneConfig:
             same images.
         decorrelate: Weight of the members' pairwise residual correlation in the loss; as `joint`, `repeat` without
             bagging only.
-        decorrelate_on: Images on which that correlation is measured: `images`, those of the step; or others that are
-            made of them, at the cost of a further pass: `mixed` with one another, `noisy`, or `jumbled` beyond
-            recognition (`subnet_search.finetune.probes`); without effect where `decorrelate` is 0.
+        learn_probes: Weight of the members' mean cross-entropy on `probes` in the loss; as `joint`, `repeat` without
+            bagging only, and with other images than those of the step.
+        probes: Images on which the correlation is measured: `images`, those of the step; or others that are made of
+            them, at the cost of a further pass: `mixed` with one another, `noisy`, or `jumbled` beyond recognition
+            (`subnet_search.finetune.probes`); without effect where `decorrelate` and `learn_probes` are 0.
         input_repetition: Share of the rows in which a network with several inputs sees one image in all of them, in
             [0, 1] (Havasi et al. 2021, section 3.2, ρ); without effect on other networks.
         batch_repetition: How often an image is repeated within a step (Havasi et al. 2021, section 3.2).
@@ -65,7 +67,8 @@ class FinetuneConfig:
     bootstraps: int | None = None
     joint: float = 0.0
     decorrelate: float = 0.0
-    decorrelate_on: Probes = "images"
+    learn_probes: float = 0.0
+    probes: Probes = "images"
     input_repetition: float = 0.0
     batch_repetition: int = 1
     augment: Augmentation = "none"
@@ -73,9 +76,14 @@ class FinetuneConfig:
     precision: Precision = "auto"
 
     @property
-    def probes(self) -> bool:
-        """Whether members are parted on other images than those of the step, in a pass of their own."""
-        return self.decorrelate > 0 and self.decorrelate_on != "images"
+    def common_losses(self) -> tuple[str, ...]:
+        """Names of the losses in use that need every member's answer to the same images."""
+        return tuple(name for name in ("joint", "decorrelate", "learn_probes") if getattr(self, name) > 0)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the members answer to other images than those of the step, too, in a pass of their own."""
+        return self.probes != "images" and (self.decorrelate > 0 or self.learn_probes > 0)
 
     @property
     def bootstrap_seed(self) -> int:
@@ -87,7 +95,7 @@ class FinetuneConfig:
             ("mode", Mode),
             ("augment", Augmentation),
             ("precision", Precision),
-            ("decorrelate_on", Probes),
+            ("probes", Probes),
         ):
             if getattr(self, name) not in get_args(choices) and not (name == "mode" and self.mode is None):
                 raise SubnetSearchError(
@@ -104,14 +112,19 @@ class FinetuneConfig:
             ("weight_decay", 0.0, 1e6),
             ("joint", 0.0, 1.0),
             ("decorrelate", 0.0, 1e6),
+            ("learn_probes", 0.0, 1e6),
             ("input_repetition", 0.0, 1.0),
             ("batch_repetition", 1, 1e9),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SubnetSearchError(f"finetune.{name} is {value}, expected a value from {low} to {high}")
-        for name in ("joint", "decorrelate"):
-            if getattr(self, name) > 0 and (self.mode not in ("repeat", None) or self.bagging):
+        for name in self.common_losses:
+            if self.mode not in ("repeat", None) or self.bagging:
                 raise SubnetSearchError(
                     f"finetune.{name} needs every member's answer to the same images; use mode=repeat without bagging"
                 )
+        if self.learn_probes > 0 and self.probes == "images":
+            raise SubnetSearchError(
+                f"finetune.learn_probes is {self.learn_probes}, but there are no other images than those of the step; set finetune.probes to mixed, noisy or jumbled"
+            )

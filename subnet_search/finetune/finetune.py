@@ -41,8 +41,8 @@ class History:
         losses: Mean training loss of each epoch.
         seconds: Wall time of each epoch.
         samples_seen: Rows that went through the network in training: an image counts once for each member that saw
-            it, the images that one row of a network with several inputs takes in count as one. Those on which members
-            are parted and not trained (`FinetuneConfig.decorrelate_on`) count, too.
+            it, the images that one row of a network with several inputs takes in count as one. Those that are made of
+            the images of a step (`FinetuneConfig.probes`) count, too.
     """
 
     losses: tuple[float, ...]
@@ -100,9 +100,9 @@ def finetune(
         raise SubnetSearchError(
             "finetune.distill is positive, so the dense network is needed as teacher; pass teacher="
         )
-    if ensemble.inputs > 1 and (config.joint > 0 or config.decorrelate > 0):
+    if ensemble.inputs > 1 and config.common_losses:
         raise SubnetSearchError(
-            "finetune.joint and finetune.decorrelate need every member's answer to the same images, which a network with several inputs does not get; set both to 0"
+            f"finetune.{config.common_losses[0]} needs every member's answer to the same images, which a network with several inputs does not get; set it to 0"
         )
     images = length(dataset)
     order = order_of_epoch(config, images, ensemble.members, 0, ensemble.inputs)
@@ -171,7 +171,7 @@ def finetune(
             checkpoints.save(checkpoint, state)
     ensemble.eval()
     count_steps(accelerator, config.epochs * len(order))
-    passes = 2 if config.probes else 1
+    passes = 2 if config.probing else 1
     return History(tuple(losses), tuple(seconds), passes * len(losses) * order.numel() // ensemble.inputs)
 
 
@@ -212,7 +212,7 @@ def _loss_of_step(
             with torch.no_grad():
                 guide = steps.whole(teacher(rows).float().unflatten(0, (len(labels), -1))).expand_as(logits)
         probed = None
-        if config.probes:
+        if config.probing:
             probed = _probed(model, rows, labels, config, steps)
     return loss_of(logits, labels.expand(len(logits), -1), guide, config, probed)
 
@@ -222,7 +222,7 @@ def _probed(
 ) -> tuple[Tensor, Tensor]:
     """What the members answer to images that are made of those of a step, and what there is to answer."""
     targets = F.one_hot(steps.part(labels)[0], len(model.card.classes)).float()
-    images, targets = probes_of(rows, targets, config.decorrelate_on)
+    images, targets = probes_of(rows, targets, config.probes)
     with standing_statistics(model):
         answers = steps.whole(model(images, repeat=True).float())
     return answers, steps.whole(targets.unsqueeze(0))[0]

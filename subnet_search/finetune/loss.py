@@ -25,13 +25,14 @@ def loss_of(
         labels: int64 `[member, row]`.
         teacher: Logits of the dense network `[member, row, class]`, or None without distillation.
         config: Weights of the terms.
-        probed: Logits `[member, row, class]` and targets `[row, class]` of the images on which the members are to be
-            parted; None takes those of the step.
+        probed: Logits `[member, row, class]` and targets `[row, class]` of other images (`FinetuneConfig.probes`);
+            None takes those of the step.
 
     Returns:
         Scalar: (1 − distill)·((1 − joint)·mean cross-entropy of the members + joint·cross-entropy of their mean)
         + distill·T²·KL(teacher ‖ member) (Hinton et al. 2015, section 2)
-        + decorrelate·mean pairwise correlation of residuals.
+        + decorrelate·mean pairwise correlation of residuals, on other images where there are any
+        + learn_probes·mean cross-entropy of the members on those.
     """
     flat = logits.float().flatten(0, 1)
     loss = F.cross_entropy(flat, labels.flatten())
@@ -50,6 +51,10 @@ def loss_of(
     if config.decorrelate > 0:
         answers, targets = probed or (logits, F.one_hot(labels[0], logits.shape[-1]))
         loss = loss + config.decorrelate * residual_correlation(answers.float(), targets)
+    if config.learn_probes > 0 and probed is not None:
+        answers, targets = probed
+        missed = F.cross_entropy(answers.float().flatten(0, 1), targets.repeat(len(answers), 1))
+        loss = loss + config.learn_probes * missed
     return loss
 
 

@@ -27,7 +27,7 @@ def mode_to_take(config: FinetuneConfig, members: int, budget: float | None, com
     """
     if config.mode is not None:
         return config.mode
-    if config.joint > 0 or config.decorrelate > 0:
+    if config.common_losses:
         return "repeat"
     if budget is None or config.bagging:  # with bootstraps the members see different images, and share no pass
         return "split"

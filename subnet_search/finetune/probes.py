@@ -1,4 +1,4 @@
-"""Images on which members are parted that are not those they are trained on: between, beside and outside of them."""
+"""Images that are made of those of training, and lie between, beside and outside of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Probes = Literal["images", "mixed", "noisy", "jumbled"]
-"""What the correlation of the members' residuals is measured on; see `FinetuneConfig.decorrelate_on`."""
+"""Which images the members answer to beside those of a step; see `FinetuneConfig.probes`."""
 STRIPS = 4
 """Into how many strips an image is cut along each axis to be jumbled."""
 

@@ -170,8 +170,8 @@ def test_the_global_random_state_and_the_network_stay(setup) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in setup.backbone.model.state_dict().items())
 
 
-@pytest.mark.parametrize("loss", ["joint", "decorrelate"])
+@pytest.mark.parametrize("loss", ["joint", "decorrelate", "learn_probes"])
 def test_losses_of_one_image_are_refused(setup, loss) -> None:
-    training = FinetuneConfig(epochs=1, mode="repeat", **{loss: 0.5})
-    with pytest.raises(SubnetSearchError, match="a network with several inputs does not get; set both to 0"):
+    training = FinetuneConfig(epochs=1, mode="repeat", probes="noisy", **{loss: 0.5})
+    with pytest.raises(SubnetSearchError, match="a network with several inputs does not get; set it to 0"):
         finetune(wide(setup, 2), setup.splits.train, training)

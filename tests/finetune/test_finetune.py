@@ -183,7 +183,7 @@ def test_leftover_gradients_are_no_part_of_the_first_step(small):
     assert equal(clean.state_dict(), dirty.state_dict())
 
 
-@pytest.mark.parametrize("changes", [{"augment": "crop-flip"}, {"bagging": True}, {"mode": "repeat", "decorrelate": 0.5}, {"mode": "repeat", "decorrelate": 0.5, "decorrelate_on": "noisy"}, {"seed": 5}])  # fmt: skip
+@pytest.mark.parametrize("changes", [{"augment": "crop-flip"}, {"bagging": True}, {"mode": "repeat", "decorrelate": 0.5}, {"mode": "repeat", "decorrelate": 0.5, "probes": "noisy"}, {"mode": "repeat", "learn_probes": 0.5, "probes": "noisy"}, {"seed": 5}])  # fmt: skip
 def test_a_seed_decides_everything(small, changes):
     ensembles = [small.ensemble(3) for _ in range(2)]
     histories = []
@@ -228,7 +228,7 @@ def test_members_can_be_parted_on_images_that_they_are_not_trained_on(small, kin
     found = []
     for decorrelate in (0.0, weight):
         ensemble = small.ensemble(3)
-        config = settings(mode="repeat", decorrelate=decorrelate, decorrelate_on=kind, epochs=8)
+        config = settings(mode="repeat", decorrelate=decorrelate, probes=kind, epochs=8)
         finetune(ensemble, small.data, config)
         targets = F.one_hot(small.data.labels).float()
         with torch.no_grad(), drawing(torch.device("cpu"), 1):
@@ -237,11 +237,24 @@ def test_members_can_be_parted_on_images_that_they_are_not_trained_on(small, kin
     assert found[1] < found[0]
 
 
+def test_members_can_learn_other_images_too(small):
+    x = (small.data.images - 0.5) / 0.25
+    found = []
+    for weight in (0.0, 1.0):
+        ensemble = small.ensemble(3)
+        history = finetune(ensemble, small.data, settings(mode="repeat", learn_probes=weight, probes="noisy", epochs=8))
+        assert history.samples_seen == 8 * 3 * 36 * (2 if weight else 1)
+        with torch.no_grad(), drawing(torch.device("cpu"), 1):
+            noisy = [probes_of(x, F.one_hot(small.data.labels).float(), "noisy") for _ in range(20)]
+            found.append(sum(float(F.cross_entropy(ensemble(rows).mean(0), targets)) for rows, targets in noisy))
+    assert found[1] < found[0]
+
+
 def test_the_statistics_stay_those_of_the_images_that_are_trained_on(small):
     found = []
     for weight in (0.0, 1e-12):  # too little to change a weight
         ensemble = small.ensemble(3)
-        history = finetune(ensemble, small.data, settings(mode="repeat", decorrelate=weight, decorrelate_on="jumbled"))
+        history = finetune(ensemble, small.data, settings(mode="repeat", decorrelate=weight, probes="jumbled"))
         found.append(ensemble.state_dict())
         assert history.samples_seen == 2 * 3 * 36 * (2 if weight else 1)  # epochs, members, whole steps
     assert equal(*found)

@@ -79,6 +79,15 @@ def test_decorrelation_is_added_with_its_weight():
     torch.testing.assert_close(elsewhere, plain + 0.5 * residual_correlation(answers, targets))
 
 
+def test_other_images_are_learned_with_their_targets():
+    labels = LABELS[:1].repeat(2, 1)
+    plain = loss_of(LOGITS, labels, None, FinetuneConfig(mode="repeat"))
+    settings = FinetuneConfig(mode="repeat", learn_probes=0.5, probes="mixed")
+    answers, targets = torch.randn(2, 3, 2), torch.tensor([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
+    missed = -(targets * answers.log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(loss_of(LOGITS, labels, None, settings, (answers, targets)), plain + 0.5 * missed)
+
+
 def test_the_loss_of_half_precision_logits_is_computed_in_full():
     got = loss_of(LOGITS.bfloat16(), LABELS, TEACHER.bfloat16(), FinetuneConfig(distill=0.5))
     assert got.dtype == torch.float32

@@ -35,8 +35,8 @@ def test_all_members_see_all_images_where_that_costs_at_most_half_as_much_again(
 
 
 def test_what_a_loss_or_bootstraps_need_comes_first() -> None:
-    for name in ("joint", "decorrelate"):
-        assert mode_to_take(FinetuneConfig(mode=None, **{name: 0.5}), 4, 2.0, 0.0) == "repeat"
+    for changes in ({"joint": 0.5}, {"decorrelate": 0.5}, {"learn_probes": 0.5, "probes": "noisy"}):
+        assert mode_to_take(FinetuneConfig(mode=None, **changes), 4, 2.0, 0.0) == "repeat"
     assert mode_to_take(FinetuneConfig(mode=None, bagging=True), 4, 1.0, 0.68) == "split"
 
 

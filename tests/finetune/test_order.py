@@ -183,6 +183,8 @@ def test_images_that_cannot_be_split_are_refused():
         ({"decorrelate": 1.0}, "decorrelate needs every member's answer to the same images"),
         ({"decorrelate": 1.0, "mode": "repeat", "bagging": True}, "use mode=repeat without bagging"),
         ({"joint": 0.5}, "finetune.joint needs every member's answer to the same images"),
+        ({"learn_probes": 0.5}, "finetune.learn_probes needs every member's answer to the same images"),
+        ({"learn_probes": 0.5, "mode": "repeat"}, "learn_probes is 0.5, but .* set finetune.probes to mixed, noisy or"),
         ({"joint": 1.5, "mode": "repeat"}, "finetune.joint is 1.5"),
     ],
 )

@@ -55,5 +55,5 @@ def test_the_seed_decides() -> None:
 
 
 def test_there_is_no_other_kind() -> None:
-    with pytest.raises(SubnetSearchError, match="decorrelate_on is 'blurred', expected one of images, mixed"):
-        FinetuneConfig(mode="repeat", decorrelate_on="blurred")  # type: ignore[arg-type]
+    with pytest.raises(SubnetSearchError, match="probes is 'blurred', expected one of images, mixed"):
+        FinetuneConfig(mode="repeat", probes="blurred")  # type: ignore[arg-type]
