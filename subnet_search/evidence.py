@@ -116,9 +116,7 @@ class Evidence:
                 metrics=notes["metrics"],
             )
         except (KeyError, TypeError, ValueError) as problem:
-            raise SubnetSearchError(
-                f"what the report is drawn from cannot be read ({problem!r}); evaluate the run again"
-            ) from problem
+            raise SubnetSearchError(f"what the report is drawn from cannot be read ({problem!r})") from problem
 
 
 def evidence_of(

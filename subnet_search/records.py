@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +16,8 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.files import write_bytes
 from subnet_search.masks import MaskSet
 
+T = TypeVar("T")
+
 
 def write_record(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
     """Writes tensors and notes (plain JSON values), whole or not at all."""
@@ -24,21 +26,24 @@ def write_record(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
 
 
 def read_record(
-    path: Path, advice: str = "delete it, and the stage is run again"
-) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Reads what `write_record` wrote; None where there is no file.
+    path: Path,
+    make: Callable[[dict[str, Tensor], dict[str, Any]], T],
+    advice: str = "delete it, and the stage is run again",
+) -> T | None:
+    """Makes something of the tensors and notes that `write_record` wrote; None where there is no file.
 
     Raises:
-        SubnetSearchError: where the file is damaged, with the advice what to do then.
+        SubnetSearchError: where the file is damaged or another one, with the advice what to do then.
     """
     if not path.exists():
         return None
     try:
         with safe_open(path, "pt") as file:
             notes: dict[str, Any] = json.loads(file.metadata()["notes"])
-            return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118 - no mapping
+            return make({name: file.get_tensor(name) for name in file.keys()}, notes)  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as problem:
-        raise SubnetSearchError(f"{path} is damaged ({problem}); {advice}") from problem
+        what = f"no {problem} in it" if isinstance(problem, KeyError) else problem
+        raise SubnetSearchError(f"{path} is damaged ({what}); {advice}") from problem
 
 
 def write_masks(path: Path, masks: MaskSet) -> None:
@@ -54,11 +59,12 @@ def read_masks(path: Path) -> MaskSet | None:
     Raises:
         SubnetSearchError: where the file is damaged.
     """
-    found = read_record(path)
-    if found is None:
-        return None
-    depth = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in found[1].pop("depth").items()}
-    return MaskSet(found[0], **found[1], depth=depth)
+    return read_record(path, _masks)
+
+
+def _masks(masks: dict[str, Tensor], notes: dict[str, Any]) -> MaskSet:
+    depth = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in notes["depth"].items()}
+    return MaskSet(masks, notes["algorithm"], notes["seed"], notes["notes"], depth)
 
 
 def kept_masks(path: Path | None, choose: Callable[[], MaskSet]) -> MaskSet:

@@ -176,8 +176,7 @@ class RunFolder:
 
     def relevance(self) -> Relevance | None:
         """Returns the scores, or None where they have not been computed."""
-        found = read_record(self.path / RELEVANCE)
-        return None if found is None else Relevance(found[0], **found[1])
+        return read_record(self.path / RELEVANCE, lambda scores, notes: Relevance(scores, **notes))
 
     def save_masks(self, masks: MaskSet) -> None:
         """Keeps the masks."""
@@ -207,8 +206,7 @@ class RunFolder:
 
     def evidence(self) -> Evidence | None:
         """Returns what the figures of the report are drawn from; None where nothing was kept, as by older versions."""
-        found = read_record(self.path / EVIDENCE, self._evaluated)
-        return None if found is None else Evidence.of(*found)
+        return read_record(self.path / EVIDENCE, Evidence.of, self._evaluated)
 
     @property
     def _evaluated(self) -> str:

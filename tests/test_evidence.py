@@ -92,7 +92,7 @@ def test_images_are_shown_as_they_are_or_reduced() -> None:
 
 def test_evidence_of_another_version_is_refused() -> None:
     kept, _ = evidence()
-    with pytest.raises(SubnetSearchError, match=r"cannot be read .* evaluate the run again"):
+    with pytest.raises(SubnetSearchError, match="cannot be read"):
         Evidence.of(kept.tensors(), {**kept.notes(), "layers": [{"layer": "a"}]})
     with pytest.raises(SubnetSearchError, match="cannot be read"):
         Evidence.of({"other/test/votes": torch.zeros(1)}, kept.notes())

@@ -13,11 +13,11 @@ from subnet_search.records import read_masks, read_record, write_masks, write_re
 def test_a_record_comes_back(tmp_path: Path) -> None:
     tensors = {"a.b": torch.arange(6.0).view(2, 3).T, "none": torch.zeros(0, dtype=torch.int64)}
     write_record(tmp_path / "new" / "file", tensors, {"seed": 3, "list": [None, "ü"]})
-    found = read_record(tmp_path / "new" / "file")
+    found = read_record(tmp_path / "new" / "file", lambda *both: both)
     assert found is not None
     assert found[1] == {"seed": 3, "list": [None, "ü"]}
     assert {name: tensor.tolist() for name, tensor in found[0].items()} == {"a.b": [[0, 3], [1, 4], [2, 5]], "none": []}
-    assert read_record(tmp_path / "other") is None
+    assert read_record(tmp_path / "other", lambda *both: both) is None
 
 
 def test_masks_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> None:
@@ -37,9 +37,24 @@ def test_masks_come_back_with_all_that_is_known_of_them(tmp_path: Path) -> None:
     assert read_masks(tmp_path / "other") is None
 
 
-@pytest.mark.parametrize("read", [read_record, read_masks])
-def test_a_damaged_file_is_named(tmp_path: Path, read) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     write_masks(tmp_path / "masks", MaskSet({"a": torch.ones(2, 3, dtype=torch.bool)}, "flow"))
     (tmp_path / "masks").write_bytes((tmp_path / "masks").read_bytes()[:-3])
     with pytest.raises(SubnetSearchError, match=r"masks is damaged .*delete it"):
-        read(tmp_path / "masks")
+        read_masks(tmp_path / "masks")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "notes", "message"),
+    [
+        ({"a": torch.ones(2, 3)}, {"criterion": "ig"}, "no 'depth' in it"),
+        ({"a": torch.ones(2, 3)}, {"algorithm": "", "seed": 0, "notes": {}, "depth": {}}, "expected torch.bool"),
+        ({}, [], "list indices must be integers"),
+    ],
+)
+def test_a_sound_file_of_something_else_is_named(tmp_path: Path, tensors, notes, message) -> None:
+    write_record(tmp_path / "masks", tensors, notes)
+    with pytest.raises(
+        SubnetSearchError, match=f"masks is damaged .*{message}.*; delete it, and the stage is run again"
+    ):
+        read_masks(tmp_path / "masks")
