@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
 from subnet_search.groups import SlicedNetwork, slice_network, trunk_layers
-from subnet_search.groups.resizing import ResizedCalls
+from subnet_search.groups.resizing import plans_of
 
 Places = tuple[tuple[int, Tensor], ...]
 """Which entries of a tensor are kept: `(axis, positions)`, int64 and sorted, for each axis that is cut."""
@@ -252,5 +252,5 @@ def _reached(sliced: SlicedNetwork, sources: Collection[Nothing], shape: tuple[i
 
 def _changes_numbers(sliced: SlicedNetwork) -> bool:
     """Whether a number of channels in the network's code has to be another one."""
-    ours, dense = ResizedCalls(sliced.resizes, sliced.kept).plans, ResizedCalls(sliced.resizes, {}).plans
-    return any(counts != dense[number][1] for number, (_, counts) in ours.items())
+    dense = plans_of(sliced.resizes, {})
+    return any(counts != dense[number][1] for number, (_, counts) in sliced.plans.items())

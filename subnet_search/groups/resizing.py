@@ -20,7 +20,8 @@ PADS = (F.pad,)
 SPLITS = (torch.split, Tensor.split, torch.chunk, Tensor.chunk)
 
 
-def _resizes(func: Callable[..., Any]) -> bool:
+def resizes(func: Callable[..., Any]) -> bool:
+    """Whether a function is one of those that are counted."""
     return any(func is known for known in PADS + SPLITS)
 
 
@@ -40,24 +41,37 @@ class CallRecorder(TorchFunctionMode):
     ) -> Any:
         """Runs the call and notes it."""
         result = func(*args, **(kwargs or {}))
-        if _resizes(func):
+        if resizes(func):
             first = result if isinstance(result, Tensor) else result[0]
             self.nodes.append(first.grad_fn)
         return result
+
+
+Plans = Mapping[int, tuple[ResizeCall, list[int]]]
+"""Number of a call → the call, and the channels that it is to pad or to split into."""
+
+
+def plans_of(resizes: Sequence[ResizeCall], kept: Mapping[str, Tensor]) -> Plans:
+    """Counts what the calls of a sliced network have to pad, or to split into.
+
+    Args:
+        resizes: The calls to change.
+        kept: Group name → bool `[channel]`; groups not named are whole.
+    """
+    alive = {name: mask.tolist() for name, mask in kept.items()}
+    return {resize.number: (resize, _counts(resize, alive)) for resize in resizes}
 
 
 class ResizedCalls(TorchFunctionMode):
     """Replaces the numbers of channels in the padding and splitting calls of one forward pass.
 
     Args:
-        resizes: The calls to change.
-        kept: Group name → bool `[channel]`; groups not named are whole.
+        plans: What `plans_of` says; counted before, so that no tensor is asked for it in the forward pass.
     """
 
-    def __init__(self, resizes: Sequence[ResizeCall], kept: Mapping[str, Tensor]) -> None:
+    def __init__(self, plans: Plans) -> None:
         super().__init__()
-        alive = {name: mask.tolist() for name, mask in kept.items()}
-        self.plans = {resize.number: (resize, _counts(resize, alive)) for resize in resizes}
+        self.plans = plans
         self.number = 0
 
     def __torch_function__(
@@ -65,7 +79,7 @@ class ResizedCalls(TorchFunctionMode):
     ) -> Any:
         """Runs the call, with other numbers where it is one of those to change."""
         named = dict(kwargs or {})
-        if not _resizes(func):
+        if not resizes(func):
             return func(*args, **named)
         plan = self.plans.get(self.number)
         self.number += 1

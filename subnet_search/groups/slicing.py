@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups.atoms import is_depthwise
 from subnet_search.groups.channel_group import GroupGraph, ResizeCall
-from subnet_search.groups.resizing import ResizedCalls
+from subnet_search.groups.resizing import ResizedCalls, plans_of
 
 
 class SlicedNetwork(nn.Module):
@@ -29,7 +29,7 @@ class SlicedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.resizes = resizes
-        self.kept = {name: mask.clone() for name, mask in kept.items()}
+        self.plans = plans_of(resizes, kept)
         self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class SlicedNetwork(nn.Module):
         return torch.compiler.disable(self._resized)(x)  # type: ignore[no-untyped-call, no-any-return]
 
     def _resized(self, x: Tensor) -> Tensor:
-        with ResizedCalls(self.resizes, self.kept):
+        with ResizedCalls(self.plans):
             return self.network(x)  # type: ignore[no-any-return]
 
 

@@ -186,12 +186,22 @@ class _Member:
             _set(norms, training)
             plans.append(outline(network, x[:2]))
         self.plans = (plans[0], plans[1])
-        for group in self.ensemble.graph.groups:
-            modules = {f"network.{part.module}" for part in group.slices}
-            train, test = (min(plan.starts.get(name, 0) for name in modules) for plan in plans)
-            self.places[group.name] = (train, test)
+        train, test = (self._places(plan) for plan in plans)
+        self.places = {name: (train[name], test[name]) for name in train}
         if not self._resumes(network, images.measured[0][:2]):
             self.places = dict.fromkeys(self.places, (0, 0))
+
+    def _places(self, plan: Outline) -> dict[str, int]:
+        """Group → how many operations come before the first that its mask changes."""
+        graph = self.ensemble.graph
+        places = {
+            group.name: min(plan.starts.get(f"network.{part.module}", 0) for part in group.slices)
+            for group in graph.groups
+        }
+        for call in graph.resizes:  # a shortcut may be padded before the layers of its block are run
+            for name in {label[0] for labels in call.labels for label in labels if label is not None}:
+                places[name] = min(places[name], plan.resizes[call.number])
+        return places
 
     def _resumes(self, network: nn.Module, x: Tensor) -> bool:
         """Whether a pass that starts in the middle gives what a whole one gives, from each group's place."""

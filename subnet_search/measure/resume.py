@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from subnet_search.groups.resizing import resizes
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -21,11 +23,13 @@ class Outline:
 
     Attributes:
         starts: Name of a module → how many operations come before it runs for the first time.
+        resizes: How many operations come before each call that pads or splits channels (`ResizeCall`), in order.
         last_reader: For each operation the number of the last one that reads its result; −1 where none does.
         results: For each operation its result, with an empty tensor in the place of each tensor.
     """
 
     starts: Mapping[str, int]
+    resizes: tuple[int, ...]
     last_reader: tuple[int, ...]
     results: tuple[Any, ...]
 
@@ -74,7 +78,7 @@ def outline(network: nn.Module, example: Tensor) -> Outline:
             hook.remove()
     nothing = torch.empty(0, device=example.device)
     results = tuple(_replaced(result, lambda _: nothing) for result in recorder.results)
-    return Outline(starts, tuple(recorder.last_reader), results)
+    return Outline(starts, tuple(recorder.resizes), tuple(recorder.last_reader), results)
 
 
 @torch.no_grad()
@@ -107,12 +111,15 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.results: list[Any] = []  # which keeps them alive, so that no two have one id
         self.last_reader: list[int] = []
+        self.resizes: list[int] = []
         self.made_by: dict[int, int] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         number = len(self.results)
+        if resizes(func):
+            self.resizes.append(number)
         for tensor in _tensors((args, list((kwargs or {}).values()))):
             if id(tensor) in self.made_by:
                 self.last_reader[self.made_by[id(tensor)]] = number

@@ -88,12 +88,12 @@ class _Resizing:
     """Hooks that change the numbers of channels in the code of a network while it runs."""
 
     def __init__(self, sliced: SlicedNetwork) -> None:
-        self.resizes, self.kept = sliced.resizes, sliced.kept
+        self.plans = sliced.plans
         self.running: list[ResizedCalls] = []
 
     def begin(self, _module: nn.Module, _inputs: Any) -> None:
         """Starts to change them."""
-        calls = ResizedCalls(self.resizes, self.kept)
+        calls = ResizedCalls(self.plans)
         calls.__enter__()  # type: ignore[no-untyped-call]  # PyTorch's modes are not annotated
         self.running.append(calls)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, fx
 
 from subnet_search.groups import SlicedNetwork
-from subnet_search.groups.resizing import ResizedCalls
 from subnet_search.packed.program import Program, operator, trace_program
 
 AGREEMENT = 1e-4
@@ -66,13 +65,13 @@ def _reused(known: Program, other: SlicedNetwork, network: SlicedNetwork, exampl
 
 def _numbers(network: SlicedNetwork) -> Mapping[int, list[int]]:
     """The numbers of channels in the network's code."""
-    return {number: counts for number, (_, counts) in ResizedCalls(network.resizes, network.kept).plans.items()}
+    return {number: counts for number, (_, counts) in network.plans.items()}
 
 
 def _renumber(program: Program, network: SlicedNetwork) -> None:
     """Writes the network's numbers of channels into the program, whose calls should be in the order of the code."""
     calls = [node for node in program.graph.nodes if operator(node) in ("pad", "constant_pad_nd", "split_with_sizes")]
-    for number, (resize, counts) in ResizedCalls(network.resizes, network.kept).plans.items():
+    for number, (resize, counts) in network.plans.items():
         if number >= len(calls):
             return  # the comparison will tell
         node = calls[number]

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from subnet_search.groups import ResizeCall
-from subnet_search.groups.resizing import CallRecorder, ResizedCalls
+from subnet_search.groups.resizing import CallRecorder, ResizedCalls, plans_of
 
 KEPT = {"a": torch.tensor([True, False, True]), "b": torch.tensor([False, True])}
 PADDING = ResizeCall(0, 1, 2, 1, ((("b", 0), ("b", 1), ("a", 0), ("a", 1), ("a", 2), None),))
@@ -20,7 +20,7 @@ SPLIT = ResizeCall(0, 1, 0, 0, ((("a", 0), ("a", 1), ("a", 2)), (("b", 0), ("b",
 )
 def test_padding_by_the_kept_channels(call):
     x = torch.ones(2, 2, 3, 3)
-    with ResizedCalls((PADDING,), KEPT):
+    with ResizedCalls(plans_of((PADDING,), KEPT)):
         result = call(x)
     assert result[0, :, 0, 0].tolist() == [0.0, 1.0, 1.0, 0.0]
 
@@ -38,7 +38,7 @@ def test_padding_by_the_kept_channels(call):
 )
 def test_splitting_by_the_kept_channels(call):
     x = torch.arange(4.0).view(1, 4)
-    with ResizedCalls((SPLIT,), KEPT):
+    with ResizedCalls(plans_of((SPLIT,), KEPT)):
         first, second = call(x)
     assert first.tolist() == [[0.0, 1.0]]
     assert second.tolist() == [[2.0, 3.0]]
@@ -47,7 +47,7 @@ def test_splitting_by_the_kept_channels(call):
 def test_only_the_planned_call_is_changed_and_whole_groups_count():
     x = torch.ones(1, 3, 2, 2)
     later = ResizeCall(1, 1, 2, 1, PADDING.labels)
-    with ResizedCalls((later,), {"a": KEPT["a"]}):
+    with ResizedCalls(plans_of((later,), {"a": KEPT["a"]})):
         assert F.pad(x, (1, 1)).shape == (1, 3, 2, 4)
         assert F.pad(x, (0, 0, 0, 0, 0, 0)).shape == (1, 6, 2, 2)
         assert F.relu(x).shape == x.shape

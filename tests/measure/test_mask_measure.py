@@ -1,9 +1,11 @@
 """Mask sets measured fast, against the same measured slowly."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -88,6 +90,39 @@ def test_what_is_kept_from_earlier_masks_changes_nothing(digits) -> None:
         torch.testing.assert_close(measure.member_probabilities(masks), fresh, rtol=1e-4, atol=1e-6)
         skipped += sum(runner.kept is not None for runner in measure._runners)
     assert skipped > 0
+
+
+class EarlyPad(nn.Module):
+    """Two blocks, the second with a shortcut that is padded before its layers are run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stem_norm = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.one, self.one_norm = nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.two, self.two_norm = nn.Conv2d(6, 10, 3, padding=1, bias=False), nn.BatchNorm2d(10)
+        self.head = nn.Linear(10, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.stem_norm(self.stem(x)))
+        out = out + F.relu(self.one_norm(self.one(out)))
+        short = F.pad(out, (0, 0, 0, 0, 2, 2))
+        out = F.relu(self.two_norm(self.two(out)) + short)
+        logits: Tensor = self.head(out.mean(dim=(2, 3)))
+        return logits
+
+
+def test_what_a_padding_before_the_layers_of_a_group_has_made_is_not_kept_for_another_mask(digits) -> None:
+    backbone, _, data = digits
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = EarlyPad().eval()
+    graph = find_groups(network, torch.zeros(2, 1, 8, 8))
+    padded = replace(backbone, model=network), graph, data
+    measure, walk = measure_of(padded), list(steps(graph, 40))
+    for masks in walk:
+        torch.testing.assert_close(measure.member_probabilities(masks), measure_of(padded).member_probabilities(masks))
+    assert {label[0] for labels in graph.resizes[0].labels for label in labels if label} == {"stem", "two"}
+    assert any(runner.kept is not None for runner in measure._runners)
 
 
 def test_only_members_that_have_changed_are_run_and_none_twice(digits, monkeypatch) -> None:
