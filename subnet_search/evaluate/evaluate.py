@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from subnet_search.backbones.card import Card
+from subnet_search.data.array_dataset import UNLABELLED
 from subnet_search.data.batches import batches
 from subnet_search.data.corrupt import check_picture
 from subnet_search.device import Precision
@@ -76,14 +77,14 @@ def evaluate(
         test: Labelled test set, never seen by search or training.
         validation: Labelled set on which the temperature is fitted, and from which the limits for refusing images come;
             without it `cls/NLL_TS` and `cal/ECE_TS` are None, and there are no limits.
-        ood: OOD sets by name; their labels are not used.
+        ood: OOD sets by name; their labels are not used, as they may be of other classes.
         config: Settings.
         macs: Multiply-accumulates of the whole network, all members, for one sample.
         dense_macs: Those of the dense network.
         iou: Mean intersection over union of the members' masks.
         human_counts: Human labels of the test set, `[sample, class]`, in its order.
-        seen: Called with `test` and `ood/NAME`, and what the network said there, so that more can be kept of the same
-            passes, of which only one is in memory at a time.
+        seen: Called with `test` and `ood/NAME`, and what the network said there (OOD sets unlabelled), so that more can
+            be kept of the same passes, of which only one is in memory at a time.
         progress: Bar to report to.
 
     Returns:
@@ -120,6 +121,7 @@ def evaluate(
         found |= {limit_key(name): limit for name, limit in limits(validated).items()}
     for name, dataset in (ood or {}).items():
         outside = outputs(dataset, f"OOD set {name!r}")
+        outside = replace(outside, labels=torch.full_like(outside.labels, UNLABELLED))
         found |= ood_set_figures(tested, outside, name)
         if seen:
             seen(f"ood/{name}", outside)

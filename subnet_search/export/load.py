@@ -13,6 +13,7 @@ from subnet_search.backbones import Card, build_network
 from subnet_search.backbones.checkpoint import load_weights, read_checkpoint
 from subnet_search.backbones.load import BUILT_IN
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble.member_layers import MemberMask, MemberNorm
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export.manifest import WEIGHTS, Manifest, read_manifest
 
@@ -49,7 +50,7 @@ def load_ensemble(folder: str | Path, network: nn.Module | None = None, *, impor
     except SubnetSearchError as error:
         raise SubnetSearchError(f"{folder}: {error}") from error
     ensemble.cpu()
-    masks = {name: buffer.clone() for name, buffer in ensemble.named_buffers() if name.endswith((".mask", ".kept"))}
+    masks = _masks_of(ensemble)
     _cast(ensemble, state)
     load_weights(ensemble, state, path)
     _check_masks(masks, state, manifest.masks.digest(), folder)
@@ -102,6 +103,17 @@ def _build(card: Card, folder: Path, import_code: bool) -> nn.Module:
             f"{folder}: its network {card.name!r} cannot be built by name ({error}); if the ensemble was made from a network object in Python, "
             "pass one of the same architecture: load_ensemble(folder, network=...)"
         ) from error
+
+
+def _masks_of(ensemble: SubnetEnsemble) -> dict[str, Tensor]:
+    """The masks by the names of their buffers; a network may have buffers of the same names."""
+    found: dict[str, Tensor] = {}
+    for name, layer in ensemble.named_modules():
+        if isinstance(layer, MemberNorm | MemberMask):
+            found[f"{name}.mask"] = layer.mask.clone()
+            if layer.kept is not None:
+                found[f"{name}.kept"] = layer.kept.clone()
+    return found
 
 
 def _check_masks(masks: Mapping[str, Tensor], state: Mapping[str, Tensor], digest: str, folder: Path) -> None:

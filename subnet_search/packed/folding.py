@@ -60,12 +60,12 @@ def work_in_place(program: Program) -> Program:
         name = operator(node)
         if name == "add" and arguments(node)["alpha"] == 1 and len(node.args) == 2:
             first, second = node.args
-            if not _expendable(first) and _expendable(second):
+            if not _expendable(first, node) and _expendable(second, node):
                 node.args = (second, first)
         elif name not in ("relu", "hardtanh", "relu6", "sigmoid", "silu", "hardswish", "elu", "leaky_relu"):
             continue
         operand = node.args[0]
-        if isinstance(operand, fx.Node) and _expendable(operand) and _same_shape(operand, node):
+        if _expendable(operand, node):
             packet = getattr(torch.ops.aten, f"{name}_")
             node.target = getattr(packet, node.target._overloadname)
     return changed
@@ -134,17 +134,36 @@ def _writes_zero(node: object, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _same_shape(one: fx.Node, other: fx.Node) -> bool:
-    return one.meta.get("shape") is not None and one.meta.get("shape") == other.meta.get("shape")
+    """Whether two results have one shape; what is made of weights alone has no batch axis, or one of 1."""
+    shape = one.meta.get("shape")
+    return shape is not None and shape == other.meta.get("shape") and _has_batch(one) == _has_batch(other)
 
 
-def _expendable(node: object) -> bool:
-    """Whether nothing but one reader needs a node's memory."""
-    if not isinstance(node, fx.Node) or len(node.users) != 1:
+def _has_batch(node: fx.Node) -> bool:
+    """Whether a node is made of the input."""
+    waiting, seen = [node], {node}
+    while waiting:
+        found = waiting.pop()
+        if found.op == "placeholder":
+            return True
+        new = [read for read in found.all_input_nodes if read not in seen]
+        waiting += new
+        seen.update(new)
+    return False
+
+
+def _expendable(node: object, reader: fx.Node) -> bool:
+    """Whether nothing but one reader needs a node's memory, and its result has room there."""
+    if not isinstance(node, fx.Node) or not _same_shape(node, reader):
         return False
-    name = operator(node).removesuffix("_")
-    if name in VIEWS:
-        return _expendable(node.args[0])
-    return name in FRESH
+    while len(node.users) == 1:
+        name = operator(node).removesuffix("_")
+        if name not in VIEWS:
+            return name in FRESH
+        node = node.args[0]
+        if not isinstance(node, fx.Node):
+            return False
+    return False
 
 
 def _replace(node: fx.Node, by: object) -> None:

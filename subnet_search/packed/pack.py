@@ -250,8 +250,9 @@ def _checked(ensemble: SubnetEnsemble, example: Tensor) -> Tensor:
 
 
 def _noise(example: Tensor) -> Tensor:
-    """A single random image: another batch size, and values that no picture has."""
-    return torch.randn(1, *example.shape[1:], generator=torch.Generator().manual_seed(0)).to(example)
+    """Random images: another batch size, and values that no picture has."""
+    count = 2 if len(example) == 1 else 1
+    return torch.randn(count, *example.shape[1:], generator=torch.Generator().manual_seed(0)).to(example)
 
 
 @contextmanager

@@ -219,4 +219,5 @@ def test_what_the_network_said_can_be_kept_of_the_same_passes() -> None:
     for name, images in (("test", test), ("ood/far", far), ("ood/near", near)):
         expected = predict_dataset(network, images, CARD)
         assert torch.equal(seen[name].member_probabilities, expected.member_probabilities)
-        assert torch.equal(seen[name].labels, expected.labels)
+    assert torch.equal(seen["test"].labels, test.tensors[1])
+    assert seen["ood/far"].labels.unique().tolist() == [-1]  # theirs may be of other classes

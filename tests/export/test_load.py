@@ -60,6 +60,17 @@ def test_a_network_object_comes_back_into_another_of_its_kind(tmp_path, plain, a
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_a_network_may_have_a_mask_of_its_own(tmp_path, plain, make_ensemble, another_plain) -> None:
+    def masked() -> nn.Module:
+        network = another_plain().eval()
+        network.conv1.register_buffer("mask", torch.ones(2), persistent=False)
+        network.register_buffer("kept", torch.ones(2))
+        return network
+
+    ensemble = make_ensemble(Backbone(masked(), plain.card))
+    assert_same(load_ensemble(export_ensemble(ensemble, tmp_path / "out"), masked()), ensemble)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_precision_comes_back(tmp_path, make_ensemble, plain_network, plain, another_plain, dtype) -> None:
     ensemble = make_ensemble(Backbone(plain_network, plain.card)).to(dtype)

@@ -85,6 +85,30 @@ def test_a_branch_of_zeros_is_left_out_with_all_that_leads_to_it() -> None:
     assert trimmed.module()(x).equal(F.relu(x))
 
 
+class Placed(nn.Module):
+    """Adds what is made of parameters alone, the same for every image, on either side and to a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place, self.scale = nn.Parameter(torch.empty(1, 3, 4, 4)), nn.Parameter(torch.empty(1))
+        self.inner = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.place * self.scale + x
+        out = self.inner(out) + self.place * self.scale
+        return F.relu(self.inner(out) + F.relu(self.place * self.scale))
+
+
+def test_what_has_no_batch_is_no_place_for_what_has() -> None:
+    program, x, expected = traced(Placed(), 3, 4, 4)
+    changed = work_in_place(program)
+    assert operations(changed).count("add_") == 2  # into what the convolutions wrote
+    assert torch.allclose(changed.module()(x), expected, rtol=1e-12)
+    nothing = {name: torch.zeros_like(program.tensors[name]) for name in ("inner_weight", "inner_bias")}
+    trimmed = drop_zero_branches(Program(program.graph, {**program.tensors, **nothing}))
+    assert trimmed.module()(x).shape == expected.shape
+
+
 def test_in_place_work_changes_neither_the_input_nor_the_answer() -> None:
     program, x, expected = traced(nn.Sequential(Residual(), Residual()), 3, 4, 4)
     changed, before = work_in_place(fold_norms(program)), x.clone()

@@ -231,6 +231,15 @@ def test_operations_without_a_rule_of_their_own(build, shape) -> None:
     assert_same_function(pack(ensemble, example(ensemble), replace(QUICK, shapes=(shape,))), ensemble)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_forms_are_checked_with_another_batch_size_than_the_example_s(make, batch) -> None:
+    ensemble, sizes = make("projected"), set()
+    ensemble.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
+    pack(ensemble, example(ensemble, batch), replace(QUICK, shapes=("sliced",)))
+    assert len(sizes - {batch}) > 0
+    assert len(sizes) == 2
+
+
 class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
