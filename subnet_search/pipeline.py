@@ -47,9 +47,9 @@ from subnet_search.stages import (
     entwine,
     phases,
     score,
-    scoring,
     search,
     settled,
+    suits,
     train,
     words_on_alike,
 )
@@ -131,8 +131,7 @@ def run(
         if alike(graph, quotas, depth, chosen):
             log.warning(words_on_alike(chosen))
         masks, relevance = from_main(accelerator, lambda: (folder.masks(), folder.relevance()))
-        wanted = scoring(chosen).criterion
-        if relevance is not None and masks is None and relevance.criterion != wanted:
+        if relevance is not None and masks is None and not suits(relevance, quotas, graph, chosen):
             relevance = None  # `score` was run for another search
         # masks that somebody has put in the place of those that came out of training are trained from the beginning
         entwined = (chosen.search.algorithm if masks is None else masks.algorithm) in ENTWINED

@@ -16,6 +16,7 @@ from subnet_search.files import write_json
 from subnet_search.masks import MaskSet
 from subnet_search.records import read_masks, read_record, write_masks, write_record
 from subnet_search.relevance import Relevance
+from subnet_search.search import MEASURING
 from subnet_search.settings import RunConfig, from_dict, to_dict
 
 log = logging.getLogger("subnet_search")
@@ -33,9 +34,13 @@ FIXED_BY = {
     "relevance": (RELEVANCE, ROUNDS, MASKS),
     "search": (ROUNDS, MASKS),
     "ensemble": (ROUNDS, CHECKPOINT, METRICS, ENSEMBLE),
+    "ensemble.trunk": (ROUNDS, MASKS, CHECKPOINT, METRICS, ENSEMBLE),  # what is in common pays for what is not
     "finetune": (ROUNDS, CHECKPOINT, METRICS, ENSEMBLE),
 }
-"""Stage → the results that its settings have gone into; those of other names have gone into all."""
+"""Stage, or a setting of it → the results that it has gone into; those of other names have gone into all."""
+
+MEASURED_WITH = ("finetune.augment", "finetune.precision")
+"""Settings of the training that a measured search takes too."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +176,16 @@ class RunFolder:
             "completeness_image": relevance.completeness_image,
             "samples": relevance.samples,
             "seconds": relevance.seconds,
+            "groups": relevance.groups,
         }
         write_record(self.path / RELEVANCE, relevance.scores, notes)
 
     def relevance(self) -> Relevance | None:
         """Returns the scores, or None where they have not been computed."""
-        return read_record(self.path / RELEVANCE, lambda scores, notes: Relevance(scores, **notes))
+        return read_record(
+            self.path / RELEVANCE,
+            lambda scores, notes: Relevance(scores, **{**notes, "groups": tuple(notes.get("groups", ()))}),
+        )
 
     def save_masks(self, masks: MaskSet) -> None:
         """Keeps the masks."""
@@ -216,17 +225,22 @@ class RunFolder:
     def _any(self, names: tuple[str, ...]) -> bool:
         return any((self.path / name).exists() for name in names)
 
+    def _gone_into(self, setting: str) -> tuple[str, ...]:
+        """The results that a setting decides, by its name with dots."""
+        stage = FIXED_BY.get(setting) or FIXED_BY.get(setting.partition(".")[0], RESULTS)
+        return (MASKS, *stage) if setting in MEASURED_WITH and self.config().search.algorithm in MEASURING else stage
+
     def _differences(self, before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
         """The settings that differ and have gone into a result, as `name: value there, value asked for`."""
         found: list[str] = []
         for name, value in now.items():
             full = where + name
-            if full in REPEATABLE or full == "out" or not self._any(FIXED_BY.get(full.split(".")[0], RESULTS)):
+            if full in REPEATABLE or full == "out":
                 continue
             old = before.get(name)
             if isinstance(value, dict) and isinstance(old, dict):
                 found += self._differences(old, value, f"{full}.")
-            elif old != value:
+            elif old != value and self._any(self._gone_into(full)):
                 found.append(f"{full}: {_plain(old)} there, {_plain(value)} asked for")
         return found
 

@@ -167,6 +167,12 @@ def score(
     return score_relevance(intact, splits.train, settings, groups=thinned, dense=backbone.model, progress=progress)
 
 
+def suits(relevance: Relevance, quotas: Quotas, graph: GroupGraph, config: RunConfig) -> bool:
+    """Returns whether the scores are of the criterion that the search wants, and of all groups that it is to thin."""
+    thinned = thinned_groups(quotas, graph.widths)
+    return relevance.criterion == scoring(config).criterion and set(thinned) <= set(relevance.groups)
+
+
 def scoring(config: RunConfig) -> RelevanceConfig:
     """Returns how channels are scored; the search by magnitudes wants these and no other scores."""
     settings: RelevanceConfig = config.seeded("relevance")

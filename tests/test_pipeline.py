@@ -196,6 +196,16 @@ def test_scores_of_another_criterion_are_not_taken(tmp_path) -> None:
     assert one.digest() == two.digest()
 
 
+def test_scores_of_a_deeper_trunk_are_not_taken(tmp_path) -> None:
+    deep, none = EnsembleConfig(trunk=0.6), EnsembleConfig(trunk=0.0)
+    run(tiny(tmp_path / "a", ensemble=deep), until="score")
+    one = run(tiny(tmp_path / "a", ensemble=none), until="search")
+    two = run(tiny(tmp_path / "b", ensemble=none), until="search")
+    assert one.masks is not None
+    assert two.masks is not None
+    assert one.masks.digest() == two.masks.digest()
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_and_no_training_at_all(tmp_path, algorithm) -> None:
     config = tiny(

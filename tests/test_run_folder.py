@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from subnet_search.ensemble import EnsembleConfig
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import EvaluateConfig
 from subnet_search.files import write_json
@@ -46,13 +47,13 @@ def test_masks_and_scores_come_back(folder) -> None:
     back = folder.masks()
     assert back is not None
     assert (back.digest(), back.algorithm, back.seed, back.notes) == (masks.digest(), "flow", 7, masks.notes)
-    scores = Relevance({"a": torch.rand(3, 4)}, "ig", 0.01, 0.02, 16, 1.5)
+    scores = Relevance({"a": torch.rand(3, 4)}, "ig", 0.01, 0.02, 16, 1.5, ("a",))
     folder.save_relevance(scores)
     found = folder.relevance()
     assert found is not None
     assert torch.equal(found.scores["a"], scores.scores["a"])
     assert (found.criterion, found.completeness, found.completeness_image) == ("ig", 0.01, 0.02)
-    assert (found.samples, found.seconds) == (16, 1.5)
+    assert (found.samples, found.seconds, found.groups) == (16, 1.5, ("a",))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,10 @@ def test_masks_and_scores_come_back(folder) -> None:
         (RELEVANCE, {"finetune": FinetuneConfig(epochs=3)}, True),
         (MASKS, {"search": SearchConfig("draft")}, False),
         (MASKS, {"finetune": FinetuneConfig(epochs=3)}, True),
+        (MASKS, {"finetune": FinetuneConfig(augment="crop")}, True),
+        (RELEVANCE, {"ensemble": EnsembleConfig(trunk=0.5)}, True),
+        (MASKS, {"ensemble": EnsembleConfig(trunk=0.5)}, False),
+        (MASKS, {"ensemble": EnsembleConfig(trunk=None, norm="shared")}, True),
         (CHECKPOINT, {"finetune": FinetuneConfig(epochs=3)}, False),
         (METRICS, {"finetune": FinetuneConfig(epochs=3)}, False),
         (METRICS, {"images": DataConfig(data="npz:a")}, False),
@@ -84,6 +89,15 @@ def test_only_settings_that_have_gone_into_nothing_may_change(config, folder, re
         ):
             RunFolder.open(other, INPUTS)
         assert folder.config() == config
+
+
+def test_what_a_measured_search_has_measured_with_may_not_change(config, folder) -> None:
+    measured = replace(config, search=SearchConfig("best-of-n"))
+    folder = RunFolder.open(measured, INPUTS)
+    (folder.path / MASKS).touch()
+    with pytest.raises(SubnetSearchError, match=r"finetune.augment: none there, crop asked for"):
+        RunFolder.check(replace(measured, finetune=FinetuneConfig(augment="crop")))
+    assert RunFolder.check(replace(measured, finetune=FinetuneConfig(epochs=3))) == folder
 
 
 def test_the_message_names_both_values(config, folder) -> None:

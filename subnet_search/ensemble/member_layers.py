@@ -102,7 +102,12 @@ class MemberMask(nn.Module):
         self.channel_axis = channel_axis
         self.register_buffer("mask", mask.to(_device(layer), copy=True))
         self.register_buffer("kept", None if kept is None else kept.to(_device(layer), copy=True))
-        self.cut = not bool(mask.all())  # asked here, as asking an accelerator waits for it
+        self.note_cut()
+        self.register_load_state_dict_post_hook(_note_cut)  # type: ignore[no-untyped-call]  # PyTorch annotates no hooks
+
+    def note_cut(self) -> None:
+        """Looks whether anything is cut; asked where masks change, as asking an accelerator waits for it."""
+        self.cut = not bool(self.mask.all())
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs the layer on member-major rows `[member * batch, ...]` and masks its output, of as many rows."""
@@ -123,6 +128,11 @@ class MemberMask(nn.Module):
     def select(self, members: list[int]) -> None:
         """Keeps only the named members, in that order."""
         _select(self, members, ("mask", "kept"))
+
+
+def _note_cut(module: MemberMask, _keys: object) -> None:
+    """After a state was loaded: a function of the module's, as hooks are copied with it."""
+    module.note_cut()
 
 
 class MemberLinear(nn.Module):

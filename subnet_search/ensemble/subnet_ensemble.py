@@ -171,7 +171,7 @@ class SubnetEnsemble(Predictor):
             assert isinstance(module.mask, Tensor)
             module.mask.copy_(mask)
             if isinstance(module, MemberMask):
-                module.cut = not bool(mask.all())
+                module.note_cut()
         for name, kept in _depth(self.graph, masks).items():
             buffer = modules[name].kept
             assert isinstance(buffer, Tensor)

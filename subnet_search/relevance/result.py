@@ -26,6 +26,7 @@ class Relevance:
             larger: the kinks of each image's own path cancel in the mean loss only.
         samples: Images used for each member.
         seconds: Wall time.
+        groups: Groups that were scored; the channels of the others all have one score.
 
     Raises:
         SubnetSearchError: where a score is negative, NaN or infinite.
@@ -37,6 +38,7 @@ class Relevance:
     completeness_image: float | None = None
     samples: int = 0
     seconds: float = 0.0
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, scores in self.scores.items():

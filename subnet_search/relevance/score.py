@@ -103,4 +103,5 @@ def score_relevance(
         completeness_image=None if completeness is None else completeness.image,
         samples=0 if config.criterion in DATA_FREE or not names else min(config.samples, length(dataset)),
         seconds=time.perf_counter() - began,
+        groups=tuple(names),
     )

@@ -1,6 +1,6 @@
 """Assigns channels to members."""
 
-from subnet_search.search.algorithms import ALGORITHMS, CONTROLS, ENTWINED, OVERLAPPING, SCORE_DRIVEN
+from subnet_search.search.algorithms import ALGORITHMS, CONTROLS, ENTWINED, MEASURING, OVERLAPPING, SCORE_DRIVEN
 from subnet_search.search.budget import (
     BudgetConfig,
     allocate_quotas,
@@ -20,6 +20,7 @@ __all__ = [
     "ALGORITHMS",
     "CONTROLS",
     "ENTWINED",
+    "MEASURING",
     "MOST",
     "OVERLAPPING",
     "SCORE_DRIVEN",

@@ -121,6 +121,16 @@ def test_member_mask_zeroes_the_channels_of_each_member(layer: nn.Module, axis: 
         torch.testing.assert_close(out.chunk(MEMBERS)[k].movedim(axis, -1), expected)
 
 
+def test_member_mask_takes_masks_from_a_state() -> None:
+    mask = torch.tensor([[True, False, True]] * 2)
+    one, other = (MemberMask(nn.Conv2d(2, 3, 1), kept, 1, common=True) for kept in (mask, torch.ones_like(mask)))
+    loaded = copy.deepcopy(other)
+    loaded.load_state_dict(one.state_dict())
+    x = torch.randn(4, 2, 5, 5)
+    assert torch.equal(loaded(x), one(x))
+    assert other(x)[:, 1].any()
+
+
 def test_member_mask_equals_the_official_layers() -> None:
     # 16, because the official layers draw masks of their own first, and cannot for fewer than 10 channels
     official2d, official1d = Masksembles2D(16, MEMBERS, 2.0), Masksembles1D(16, MEMBERS, 2.0)
