@@ -74,7 +74,8 @@ def load_folder(
         input_shape: `(channels, height, width)` of the network.
         classes: Class names of the network in the order of the logits.
         resize: Whether images of another size are resized.
-        labelled: False reads all images below the folder, in whatever sub-folders, without labels.
+        labelled: False reads all images below the folder, in whatever sub-folders, without labels. What is hidden, with
+            a dot before its name, is never read.
 
     Returns:
         The dataset, images uint8 `[N, *input_shape]`, with their files relative to the folder.
@@ -128,10 +129,17 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
+def _hidden(path: Path) -> bool:
+    """Whether a file or a folder that it is in begins with a dot, as notebooks and thumbnailers keep their copies."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _image_files(folder: Path, source: str) -> list[Path]:
     endings = Image.registered_extensions()
     files = [
-        file for file in sorted(folder.rglob("*")) if file.suffix.lower() in endings and not file.name.startswith(".")
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in endings and not _hidden(file.relative_to(folder))
     ]
     if not files:
         raise SubnetSearchError(f"{source}: no image files in {folder}, expected at least one (png, jpg, webp, …)")

@@ -46,6 +46,15 @@ def test_without_labels_any_tree_will_do(tmp_path: Path) -> None:
     assert load_folder(tmp_path, (3, 4, 5), CLASSES, labelled=False).labels.tolist() == [-1, -1]
 
 
+def test_copies_in_hidden_folders_are_no_images(tmp_path: Path) -> None:
+    folder = tmp_path / ".data"  # what the folder itself lies in does not count
+    write_classes(folder, ["cat"])
+    for copy in ("cat/.thumbs/0.png", "cat/x/.ipynb_checkpoints/y/0.png", ".ipynb_checkpoints/0.png", "cat/.0.png"):
+        write(folder / copy)
+    for labelled in (True, False):
+        assert load_folder(folder, (3, 4, 5), CLASSES, labelled=labelled).files == ("cat/0.png", "cat/1.png")
+
+
 def test_files_are_named_from_the_folder_on(tmp_path: Path) -> None:
     write_classes(tmp_path, ["dog", "cat"])
     labelled = load_folder(tmp_path, (3, 4, 5), CLASSES)
