@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
 
@@ -32,8 +33,8 @@ def batches(dataset: Dataset[Any], batch_size: int, order: Tensor | None = None)
         images `[batch, *input_shape]` (uint8, or floating point in [0, 1]) and labels int64 `[batch]`.
 
     Raises:
-        SubnetSearchError: where an item is no pair of image tensor and integer, shapes differ, or images hold NaN,
-            infinity or values outside [0, 1].
+        SubnetSearchError: where an item is no pair of image tensor and integer, the labels of a batch are no whole
+            numbers, one for each image, shapes differ, or images hold NaN, infinity or values outside [0, 1].
     """
     indices = range(length(dataset)) if order is None else order.tolist()
     places = [list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
@@ -41,7 +42,7 @@ def batches(dataset: Dataset[Any], batch_size: int, order: Tensor | None = None)
 
     def stack(items: Any) -> Batch:
         batched = isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], Tensor)
-        images, labels = (items[0], torch.as_tensor(items[1], dtype=torch.int64)) if batched else _stack(items, source)
+        images, labels = (items[0], _batch_labels(items[0], items[1], source)) if batched else _stack(items, source)
         check_images(images, source)
         return images, labels
 
@@ -85,8 +86,8 @@ def evenly(dataset: Dataset[Any], samples: int) -> Tensor:
 def labels_of(dataset: Dataset[Any]) -> Tensor:
     """Returns all labels of a dataset: int64 `[N]`.
 
-    They are taken from an attribute `labels` or `targets` (torchvision's name) of the right length; without one,
-    every sample is read once.
+    They are taken from an attribute `labels` or `targets` (torchvision's name) that holds a whole number for each
+    sample; without one, as where it holds names of the classes, every sample is read once.
 
     Args:
         dataset: Samples and labels.
@@ -98,9 +99,9 @@ def labels_of(dataset: Dataset[Any]) -> Tensor:
     if isinstance(dataset, Subset):
         return labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
     for name in ("labels", "targets"):
-        labels = getattr(dataset, name, None)
-        if isinstance(labels, Sized) and len(labels) == count:
-            return torch.as_tensor(labels, dtype=torch.int64)
+        labels = _vector(getattr(dataset, name, None), (count,))
+        if labels is not None:
+            return labels
     return torch.cat([labels for _, labels in batches(dataset, 256)])
 
 
@@ -124,8 +125,33 @@ def _stack(items: Sequence[Any], source: str) -> Batch:
     return torch.stack(images), torch.tensor(labels, dtype=torch.int64)
 
 
+def _batch_labels(images: Tensor, labels: Any, source: str) -> Tensor:
+    found = _vector(labels, images.shape[:1])
+    if found is None:
+        raise SubnetSearchError(
+            f"{source}: a batch of {len(images)} images has the labels {' '.join(reprlib.repr(labels).split())}, expected a class index (int) for each; "
+            "let __getitems__ return them as int64 [batch]"
+        )
+    return found
+
+
+def _vector(labels: Any, shape: tuple[int, ...]) -> Tensor | None:
+    """Labels of several samples as int64, whole ones of floating point among them; None where they are something else."""
+    try:
+        found = torch.as_tensor(labels)
+    except Exception:  # names of classes, rows of different lengths; a user's attribute can be anything
+        return None
+    if found.shape != shape or found.is_complex():
+        return None
+    if found.is_floating_point() and not bool((found.frac() == 0).all()):  # false for NaN and infinity as well
+        return None
+    return found.to(torch.int64)
+
+
 def _index(label: Any, source: str) -> int:
     try:
         return operator.index(label)  # takes integers of Python, NumPy and PyTorch, and rounds nothing
     except TypeError as error:
-        raise SubnetSearchError(f"{source}: an item has the label {label!r}, expected a class index (int)") from error
+        raise SubnetSearchError(
+            f"{source}: an item has the label {label!r}, expected a class index (int); let __getitem__ return the index of the class"
+        ) from error

@@ -67,6 +67,63 @@ def test_labels_by_torchvisions_name_need_no_images() -> None:
     assert labels_of(Subset(dataset, [1])).tolist() == [2]
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [[4.0, 2.0], np.array([4.0, 2.0]), torch.tensor([4, 2], dtype=torch.float16), np.array([4, 2], dtype=np.uint16)],
+    ids=["floats", "numpy floats", "half", "unsigned"],
+)
+def test_whole_numbers_are_labels_whatever_their_type(targets: Any) -> None:
+    dataset = Plain([None, None])
+    dataset.targets = targets  # type: ignore[attr-defined]
+    labels = labels_of(dataset)
+    assert (labels.dtype, labels.tolist()) == (torch.int64, [4, 2])
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        [0.0, 1.7],
+        [float("nan"), float("inf")],
+        ["cat", "dog"],
+        [[0, 1], [1]],
+        torch.zeros(2, 1),
+        [1j, 1j],
+        torch.tensor(2),
+        [1],
+        {0: 3, 1: 1},
+    ],
+    ids=["broken", "not finite", "names", "ragged", "column", "complex", "scalar", "too few", "mapping"],
+)
+def test_samples_tell_the_labels_where_the_attribute_does_not(targets: Any) -> None:
+    dataset = Plain([(IMAGES[0], 3), (IMAGES[1], 1)])
+    dataset.targets = targets  # type: ignore[attr-defined]
+    assert labels_of(dataset).tolist() == [3, 1]
+
+
+class Whole(Plain):
+    """Hands out batches, and labels as they are."""
+
+    def __init__(self, labels: Any) -> None:
+        super().__init__([None, None])
+        self.of_a_batch = labels
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return IMAGES[indices], self.of_a_batch
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [torch.tensor([0.9, 1.0]), torch.tensor([[4], [2]]), torch.tensor([4]), ["cat", "dog"], None],
+    ids=["broken", "column", "too few", "names", "none"],
+)
+def test_labels_of_a_batch_are_not_rounded(labels: Any) -> None:
+    with pytest.raises(
+        SubnetSearchError, match=r"^Whole: a batch of 2 images has the labels .*, expected a class index"
+    ):
+        next(batches(Whole(labels), 2))
+    assert next(batches(Whole(torch.tensor([4.0, 2.0])), 2))[1].tolist() == [4, 2]
+
+
 def test_the_global_random_state_is_left_alone() -> None:
     state = torch.get_rng_state()
     list(batches(DATASETS["array"], 2))
