@@ -45,7 +45,8 @@ class RankOne(nn.Module):
 class BatchEnsemble(RewiredEnsemble):
     """A network every convolution and linear layer of which is multiplied by the members' rank-one matrices.
 
-    The factors are not counted in its multiply-accumulates.
+    Attention (`nn.MultiheadAttention`) stays whole and shared, its output projection too, as it is when masks are searched:
+    PyTorch reads those weights without calling a layer. The factors are not counted in its multiply-accumulates.
 
     Args:
         ensemble: Members that keep everything, with normalisation of their own; taken over and changed.
@@ -55,8 +56,10 @@ class BatchEnsemble(RewiredEnsemble):
     def __init__(self, ensemble: SubnetEnsemble, seed: int) -> None:
         super().__init__(ensemble, {"rank one": seed})
         generator = torch.Generator().manual_seed(seed)
-        for name, layer in list(self.network.named_modules()):
-            if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+        modules = dict(self.network.named_modules())
+        for name, layer in modules.items():
+            shared = isinstance(modules.get(name.rpartition(".")[0]), nn.MultiheadAttention)
+            if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) and not shared:
                 self.network.set_submodule(name, RankOne(layer, self.members, generator))
 
 

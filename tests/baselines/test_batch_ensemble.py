@@ -4,11 +4,13 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from subnet_search.backbones import Card
 from subnet_search.baselines import build
 from subnet_search.baselines.batch_ensemble import BatchEnsemble, RankOne
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.groups import find_groups
 from subnet_search.masks import full_masks
 
 
@@ -64,6 +66,37 @@ def test_every_layer_has_factors_of_one_or_minus_one_that_the_seed_draws(setup) 
         assert torch.equal(one.gamma, same.gamma)
     drawn = [torch.cat([layer.gamma.flatten() for layer in found]) for found in layers]
     assert not torch.equal(drawn[0], drawn[2])
+
+
+class Attentive(nn.Module):
+    """Patches, attention between them, and a layer for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 8, 4, 4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.hidden, self.back, self.head = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return self.head((x + self.back(torch.relu(self.hidden(x)))).mean(dim=1))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_stays_shared(training) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Attentive()
+    graph = find_groups(network, torch.zeros(2, 1, 8, 8))
+    whole = SubnetEnsemble(network, graph, full_masks(graph.widths, 3), Card("attentive", (1, 8, 8), tuple("abcd")))
+    predictor = BatchEnsemble(whole, seed=0).train(training)
+    own = {name for name, layer in predictor.network.named_modules() if isinstance(layer, RankOne)}
+    assert own == {"patches", "hidden.layer", "back.layer", "head"}
+    logits = predictor(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    assert not torch.allclose(logits[0], logits[1])
+    logits.sum().backward()
+    assert predictor.network.attention.out_proj.weight.grad is not None
 
 
 def test_it_starts_from_scratch_and_costs_as_much_as_its_members(setup) -> None:
