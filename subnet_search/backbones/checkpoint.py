@@ -32,7 +32,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             `weights_only=True`.
 
     Returns:
-        Parameter name → tensor, unwrapped from `state_dict` or `model` and without a `module.` prefix.
+        Parameter name → tensor, unwrapped from `state_dict` or `model` and without the prefixes of wrappers.
 
     Raises:
         SubnetSearchError: where the file is missing, truncated, not a checkpoint, wants to execute code, or holds
@@ -171,7 +171,6 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
                 f"save model.state_dict(), alone or under one of {', '.join(WRAPPERS)}"
             )
     state = {str(name): value for name, value in content.items()}
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), ""):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}  # wrappers come in any order
     return state

@@ -43,6 +43,7 @@ def assert_same(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         lambda state: {"model": {"state_dict": state}},
         lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
         lambda state: {f"module._orig_mod.{name}": tensor for name, tensor in state.items()},
+        lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False])
