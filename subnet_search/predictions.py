@@ -13,9 +13,10 @@ from rich.progress import Progress
 from torch.utils.data import Dataset
 
 from subnet_search.data import ArrayDataset, batches
-from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble import SubnetEnsemble, Uncertainty
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import refused
+from subnet_search.evaluate.outputs import check_broken
 from subnet_search.files import check_out, write_text
 
 Record = dict[str, int | float | str]
@@ -44,7 +45,8 @@ def write_predictions(
         Number of images.
 
     Raises:
-        SubnetSearchError: where the suffix is another, `batch_size` is less than 1, or the file cannot be written.
+        SubnetSearchError: where the suffix is another, `batch_size` is less than 1, the file cannot be written, or what
+            the network says is NaN or infinite; nothing is written then.
     """
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".json"):
@@ -56,8 +58,10 @@ def write_predictions(
     files = dataset.files if isinstance(dataset, ArrayDataset) else ()
     total = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
     task = progress.add_task("predicting", total=total) if progress else None
+    broken = 0
     for images, _ in batches(dataset, batch_size):
         answer = ensemble.predict(images)
+        broken += _broken(answer)
         beyonds = [refused(answer, score, limit) for score, limit in (refuse or {}).items()]
         for row in range(len(images)):
             probabilities = answer.probabilities[row].tolist()
@@ -73,6 +77,7 @@ def write_predictions(
             records.append(record)
         if progress and task is not None:
             progress.advance(task, len(images))
+    check_broken(broken, len(records), "predictions")
     try:
         write_text(path, _json(records) if suffix == ".json" else _csv(records))
     except OSError as problem:
@@ -80,8 +85,16 @@ def write_predictions(
     return len(records)
 
 
+def _broken(answer: Uncertainty) -> int:
+    """Number of images whose answer holds a NaN or an infinity; −inf for a class is its probability of 0."""
+    finite = answer.probabilities.isfinite().all(dim=1)
+    if answer.energy is not None:
+        finite &= answer.energy.isfinite()
+    return int((~finite).sum())
+
+
 def _json(records: Sequence[Record]) -> str:
-    return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _csv(records: Sequence[Record]) -> str:

@@ -95,6 +95,17 @@ def test_nothing_is_written_where_the_wish_cannot_be_met(tmp_path, ensemble, ima
     assert (tmp_path / name).read_text() == "old"
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["p.csv", "p.json"])
+def test_answers_that_are_no_numbers_are_not_written(tmp_path, ensemble, images, name, value) -> None:
+    broken = ensemble.select([0, 1])
+    with torch.no_grad():
+        broken.network.get_submodule(broken.graph.head).bias.fill_(value)
+    with pytest.raises(SubnetSearchError, match="^predictions: the logits of 11 of 11 samples are NaN or infinite"):
+        write_predictions(broken, images, tmp_path / name, 4)
+    assert not (tmp_path / name).exists()
+
+
 def test_a_place_that_cannot_be_written_is_named_before_the_images_are_predicted(tmp_path, ensemble, images, monkeypatch) -> None:  # fmt: skip
     (tmp_path / "file").touch()
     monkeypatch.setattr(ensemble, "predict", lambda _: pytest.fail("predicted"))

@@ -105,12 +105,26 @@ def predict_dataset(
             f"{stage}: the dataset has no samples, expected at least one; check the data or the split"
         )
     samples = sum(len(part) for part in labels)
+    check_broken(broken, samples, stage)
+    return Outputs(torch.cat(found, dim=1), torch.cat(labels), torch.cat(energies))
+
+
+def check_broken(broken: int, samples: int, stage: str) -> None:
+    """Refuses what a network says where it is no number.
+
+    Args:
+        broken: Samples with logits that are NaN or infinite.
+        samples: All samples that it was asked about.
+        stage: What they are, for the error message.
+
+    Raises:
+        SubnetSearchError: where `broken` is not 0.
+    """
     if broken:
         raise SubnetSearchError(
             f"{stage}: the logits of {broken} of {samples} samples are NaN or infinite, expected finite numbers; the "
             "weights are damaged or the training diverged (lower its learning rate), or fp32 is needed here"
         )
-    return Outputs(torch.cat(found, dim=1), torch.cat(labels), torch.cat(energies))
 
 
 def device_of(network: nn.Module) -> torch.device:
