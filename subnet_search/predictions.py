@@ -13,7 +13,7 @@ from rich.progress import Progress
 from torch.utils.data import Dataset
 
 from subnet_search.data import ArrayDataset, batches
-from subnet_search.ensemble import SubnetEnsemble, Uncertainty
+from subnet_search.ensemble import SubnetEnsemble, Uncertainty, thinned
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate import refused
 from subnet_search.evaluate.outputs import check_broken
@@ -59,8 +59,9 @@ def write_predictions(
     total = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
     task = progress.add_task("predicting", total=total) if progress else None
     broken = 0
+    judged = thinned(ensemble)  # the same answers in a fraction of the time
     for images, _ in batches(dataset, batch_size):
-        answer = ensemble.predict(images)
+        answer = judged.predict(images)
         broken += _broken(answer)
         beyonds = [refused(answer, score, limit) for score, limit in (refuse or {}).items()]
         for row in range(len(images)):
