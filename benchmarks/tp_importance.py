@@ -16,8 +16,9 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble.plain_layers import layer_ranks
 from subnet_search.groups import ChannelGroup, SlicedNetwork
-from subnet_search.packed.member import norm_ranks, slice_member
+from subnet_search.packed.member import slice_member
 
 IMPORTANCES: Mapping[str, Callable[[], Any]] = {
     "tp-magnitude": tp.importance.GroupMagnitudeImportance,
@@ -53,7 +54,7 @@ def score_by_torch_pruning(
         ValueError: where torch-pruning couples other layers than we do.
     """
     kept = {name: mask[0] for name, mask in ensemble.masks.masks.items()}
-    network = slice_member(ensemble, 0, kept, norm_ranks(ensemble)).requires_grad_(True)
+    network = slice_member(ensemble, 0, kept, layer_ranks(ensemble)).requires_grad_(True)
     if criterion == "tp-taylor":
         F.cross_entropy(network(images), labels).backward()
     elif criterion == "tp-hessian":

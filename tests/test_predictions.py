@@ -106,7 +106,7 @@ def test_answers_that_are_no_numbers_are_not_written(tmp_path, ensemble, images,
     broken = ensemble.select([0, 1])
     with torch.no_grad():
         broken.network.get_submodule(broken.graph.head).bias.fill_(value)
-    with pytest.raises(SubnetSearchError, match="^predictions: the logits of 11 of 11 samples are NaN or infinite"):
+    with pytest.raises(SubnetSearchError, match=r"^predictions: the logits of 11 of 11 samples are NaN or infinite"):
         write_predictions(broken, images, tmp_path / name, 4)
     assert not (tmp_path / name).exists()
 

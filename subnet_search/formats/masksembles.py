@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from subnet_search.ensemble import MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
+from subnet_search.ensemble.plain_layers import layer_ranks, plain_linear, plain_norm
 from subnet_search.errors import SubnetSearchError
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -116,17 +116,17 @@ def to_masksembles(ensemble: SubnetEnsemble) -> nn.Module:
             `[batch, channel]` and `[batch, channel, height, width]`.
     """
     official_kinds()
-    axes = _axes(ensemble)
+    axes = layer_ranks(ensemble)
     sites = {site.module for group in ensemble.graph.groups for site in group.sites}
     sites |= {branch.site for branch in ensemble.graph.branches}
     network = copy.deepcopy(ensemble.network)
     for name, module in list(network.named_modules()):
         if isinstance(module, MemberNorm):
-            made: nn.Module = PerMember(_norms(module, axes.get(name, 4)))
+            made: nn.Module = PerMember(plain_norm(module, k, axes[name]) for k in range(module.members))
         elif isinstance(module, MemberMask):
             made = module.layer
         elif isinstance(module, MemberLinear):
-            made = PerMember(_heads(module))
+            made = PerMember(plain_linear(module, k) for k in range(module.members))
         else:
             continue
         if name in sites and isinstance(module, MemberNorm | MemberMask):
@@ -152,18 +152,6 @@ def random_rows(ensemble: SubnetEnsemble, shape: Sequence[int], batch: int = 2) 
     return rows.to(parameter.device, parameter.dtype)
 
 
-def _axes(ensemble: SubnetEnsemble) -> dict[str, int]:
-    """Number of axes of what each norm and each masked layer gives."""
-    twin = copy.deepcopy(ensemble).eval()
-    found: dict[str, int] = {}
-    for name, module in twin.network.named_modules():
-        if isinstance(module, MemberNorm | MemberMask):
-            module.register_forward_hook(lambda _module, _inputs, out, name=name: found.update({name: out.ndim}))
-    with torch.no_grad():
-        twin(random_rows(twin, twin.graph.example_shape), repeat=False)
-    return found
-
-
 def _check_site(name: str, module: MemberNorm | MemberMask, axes: dict[str, int]) -> None:
     last = isinstance(module, MemberMask) and module.channel_axis == -1
     if axes[name] not in ((2,) if last else (2, 4)):
@@ -171,39 +159,6 @@ def _check_site(name: str, module: MemberNorm | MemberMask, axes: dict[str, int]
             f"official Masksembles layers mask [batch, channel] and [batch, channel, height, width], but {name!r} gives {axes[name]} axes"
             f"{', channels last' if last else ''}; take another format, such as packed"
         )
-
-
-def _norms(module: MemberNorm, axes: int) -> list[_BatchNorm]:
-    """The members' norms as ordinary ones."""
-    kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 5: nn.BatchNorm3d}.get(axes, nn.BatchNorm2d)
-    device = module.mask.device
-    norms: list[_BatchNorm] = []
-    for k in range(module.members):
-        norm = kind(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats, device)
-        for name in ("weight", "bias"):
-            parameter = getattr(module, name)
-            if parameter is not None:
-                setattr(norm, name, nn.Parameter(parameter.detach()[k].clone(), parameter.requires_grad))
-        for name in ("running_mean", "running_var"):
-            if getattr(module, name) is not None:
-                setattr(norm, name, getattr(module, name)[k].clone())
-        if module.num_batches_tracked is not None:
-            norm.num_batches_tracked = module.num_batches_tracked.clone()
-        norms.append(norm)
-    return norms
-
-
-def _heads(module: MemberLinear) -> list[nn.Linear]:
-    """The members' heads as ordinary linear layers."""
-    heads = []
-    for k in range(module.members):
-        weight = module.weight
-        head = nn.Linear(weight.shape[2], weight.shape[1], module.bias is not None, weight.device, weight.dtype)
-        head.weight = nn.Parameter(weight.detach()[k].clone(), weight.requires_grad)
-        if module.bias is not None:
-            head.bias = nn.Parameter(module.bias.detach()[k].clone(), module.bias.requires_grad)
-        heads.append(head)
-    return heads
 
 
 @torch.no_grad()

@@ -16,12 +16,13 @@ from subnet_search.data import Augmentation, augment, batches
 from subnet_search.data.batches import length
 from subnet_search.device import Precision, autocast
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble.plain_layers import layer_ranks
 from subnet_search.errors import SubnetSearchError
 from subnet_search.evaluate.classification import negative_log_likelihood
 from subnet_search.groups import SlicedNetwork
 from subnet_search.masks import MaskSet
 from subnet_search.measure.resume import Outline, Snapshot, outline, resumed
-from subnet_search.packed.member import norm_ranks, slice_member
+from subnet_search.packed.member import slice_member
 
 REMEMBERED = 4096  # answers of members, about 40 KB each
 SNAPSHOT_BYTES = 2**30  # of a member; where a larger one would be needed, the whole network runs
@@ -105,7 +106,7 @@ class MaskMeasure:
         device = next(self.ensemble.parameters()).device
         parts = [self.ensemble.card.prepare(part.to(device)) for part in changed.split(calibration)]
         self._loaded = _Images(parts[0], tuple(parts[1:]), labels[calibration:])
-        ranks = norm_ranks(self.ensemble)
+        ranks = layer_ranks(self.ensemble)
         self._runners = [_Member(self.ensemble, member, ranks) for member in range(self.ensemble.members)]
 
     def _run(self, member: int, masks: MaskSet) -> Tensor:

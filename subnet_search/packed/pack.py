@@ -13,11 +13,12 @@ from torch import Tensor, fx, nn
 
 from subnet_search.device import Precision, resolve
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble.plain_layers import layer_ranks
 from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.groups import macs, trunk_macs
 from subnet_search.packed.folding import work_in_place
 from subnet_search.packed.grouped import group_members
-from subnet_search.packed.member import norm_ranks, slice_member
+from subnet_search.packed.member import slice_member
 from subnet_search.packed.merging import merge_groups
 from subnet_search.packed.packed_ensemble import Form, PackedEnsemble, PackingReport, Shape
 from subnet_search.packed.program import Program, operator
@@ -110,7 +111,7 @@ def _programs(
     ensemble: SubnetEnsemble, example: Tensor, shapes: Sequence[Shape], unavailable: dict[str, str]
 ) -> dict[Form, Program]:
     """The forms that can be built, not yet checked."""
-    masks, ranks, members = ensemble.masks, norm_ranks(ensemble), range(ensemble.members)
+    masks, ranks, members = ensemble.masks, layer_ranks(ensemble), range(ensemble.members)
 
     def trace(kept: Mapping[str, Tensor]) -> list[Program]:
         own = [{name: mask[k] for name, mask in kept.items()} for k in members]

@@ -86,8 +86,9 @@ def test_the_network_can_be_pickled(make) -> None:
     assert torch.equal(torch.load(file, weights_only=False)(x), network(x))
 
 
-def test_it_shares_no_memory_with_the_ensemble_and_draws_nothing(make) -> None:
-    ensemble = make()
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_it_shares_no_memory_with_the_ensemble_and_draws_nothing(make, config) -> None:
+    ensemble = make(config=config)
     ours, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     network = to_masksembles(ensemble)
     assert torch.equal(torch.random.get_rng_state(), ours)

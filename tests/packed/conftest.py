@@ -62,10 +62,15 @@ def halves() -> MakeMasks:
 
 @pytest.fixture
 def build() -> Callable[..., SubnetEnsemble]:
-    """Makes an ensemble of any network: `build(network, shape)`."""
+    """Makes an ensemble of any network: `build(network, shape, make_masks, config)`."""
 
-    def made(network: nn.Module, shape: tuple[int, ...], make_masks: MakeMasks = half_masks) -> SubnetEnsemble:
-        return ensemble_of(network, shape, make_masks)
+    def made(
+        network: nn.Module,
+        shape: tuple[int, ...],
+        make_masks: MakeMasks = half_masks,
+        config: EnsembleConfig | None = None,
+    ) -> SubnetEnsemble:
+        return ensemble_of(network, shape, make_masks, config)
 
     return made
 

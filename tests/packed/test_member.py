@@ -107,9 +107,25 @@ def test_norms_without_affine_parameters_get_them_where_a_branch_is_left_out(bui
     def masks(graph):
         return replace(halves(graph), depth={"end": torch.tensor([True, False, True])})
 
-    ensemble = build(Plain(), (3, 5, 5), masks)
-    for member in range(3):
-        assert_equal_to_member(member_network(ensemble, member), ensemble, member)
+    for config in (EnsembleConfig(), EnsembleConfig(norm="shared")):
+        ensemble = build(Plain(), (3, 5, 5), masks, config)
+        for member in range(3):
+            assert_equal_to_member(member_network(ensemble, member), ensemble, member)
+
+
+def test_a_norm_that_is_never_called_is_in_no_ones_way(build) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    network[0].left_over = nn.BatchNorm2d(4)
+    ensemble = build(network, (3, 5, 5))
+    assert_equal_to_member(member_network(ensemble, 1), ensemble, 1)
+
+
+def test_a_frozen_norm_stays_frozen(build) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    network[1].requires_grad_(False)
+    norm = member_network(build(network, (3, 5, 5)), 1)[1]
+    assert not norm.weight.requires_grad
+    assert not norm.bias.requires_grad
 
 
 @pytest.mark.parametrize("member", [-1, 3])

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from subnet_search.ensemble import EnsembleConfig
+from subnet_search.ensemble.plain_layers import layer_ranks
 from subnet_search.groups.atoms import is_depthwise
 from subnet_search.masks import MaskSet
-from subnet_search.packed.member import norm_ranks, slice_member
+from subnet_search.packed.member import slice_member
 from subnet_search.packed.program import operator
 from subnet_search.packed.sliced import join_members, shared_stem
 from subnet_search.packed.trace_members import trace_members
 
 
 def programs_of(ensemble):
-    ranks, masks = norm_ranks(ensemble), ensemble.masks.masks
+    ranks, masks = layer_ranks(ensemble), ensemble.masks.masks
     own = [{name: mask[k] for name, mask in masks.items()} for k in range(ensemble.members)]
     return trace_members(
         [slice_member(ensemble, k, kept, ranks) for k, kept in enumerate(own)],
