@@ -17,7 +17,7 @@ from torch import fx
 from torch.export import Dim
 
 from subnet_search.backbones import Card
-from subnet_search.errors import SubnetSearchError
+from subnet_search.errors import SubnetSearchError, first_line
 from subnet_search.files import write_bytes
 from subnet_search.formats.optional import quiet
 from subnet_search.packed import Form, PackedEnsemble, PackingReport
@@ -102,7 +102,7 @@ def load_packed(path: str | Path) -> PackedEnsemble:
         )
     except Exception as error:  # a damaged archive fails in any way
         raise SubnetSearchError(
-            f"{path}: cannot be read as a packed ensemble ({type(error).__name__}); it is damaged or something else, export it again"
+            f"{path}: cannot be read as a packed ensemble ({type(error).__name__}: {first_line(error)[:160]}); it is damaged or something else, export it again"
         ) from error
 
 
