@@ -38,7 +38,7 @@ def batches(dataset: Dataset[Any], batch_size: int, order: Tensor | None = None)
     """
     indices = range(length(dataset)) if order is None else order.tolist()
     places = [list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
-    source = getattr(dataset, "source", type(dataset).__name__)
+    source = source_of(dataset)
 
     def stack(items: Any) -> Batch:
         batched = isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], Tensor)
@@ -63,6 +63,20 @@ def length(dataset: Dataset[Any]) -> int:
             f"{type(dataset).__name__} has no length, expected a map-style dataset with __len__ and __getitem__"
         )
     return len(dataset)
+
+
+def source_of(dataset: Dataset[Any]) -> str:
+    """Returns where samples come from, for messages.
+
+    Args:
+        dataset: Any dataset; PyTorch's subsets do not know it, so that the whole is asked.
+
+    Returns:
+        Its `source`, the name of its class where it has none.
+    """
+    while isinstance(dataset, Subset) and not hasattr(dataset, "source"):
+        dataset = dataset.dataset
+    return str(getattr(dataset, "source", type(dataset).__name__))
 
 
 def evenly(dataset: Dataset[Any], samples: int) -> Tensor:

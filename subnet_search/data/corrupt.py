@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from torch.utils.data import Dataset
 
 from subnet_search.data.array_dataset import ArrayDataset
-from subnet_search.data.batches import batches, length
+from subnet_search.data.batches import batches, length, source_of
 from subnet_search.errors import SubnetSearchError
 
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
@@ -84,7 +84,7 @@ def quantised(dataset: Dataset[Any]) -> ArrayDataset:
     Raises:
         SubnetSearchError: where there are no images, or their shape is another.
     """
-    source = getattr(dataset, "source", type(dataset).__name__)
+    source = source_of(dataset)
     if length(dataset) == 0:
         raise SubnetSearchError(f"{source}: there are no images to corrupt, expected at least one")
     images, labels = [], []

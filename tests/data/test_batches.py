@@ -147,6 +147,15 @@ def test_items_that_cannot_be_used(items: list[Any], message: str) -> None:
         list(batches(Plain(items), 4))
 
 
+def test_a_subset_is_named_after_what_it_is_a_part_of() -> None:
+    whole = Plain([(IMAGES[0], 0.5)])
+    with pytest.raises(SubnetSearchError, match=r"^Plain: an item has the label"):
+        next(batches(Subset(Subset(whole, [0]), [0]), 1))
+    whole.source = "data cats.zip"  # type: ignore[attr-defined]
+    with pytest.raises(SubnetSearchError, match=r"^data cats\.zip: an item has the label"):
+        next(batches(Subset(Subset(whole, [0]), [0]), 1))
+
+
 def test_datasets_without_length() -> None:
     class Stream(torch.utils.data.IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:

@@ -82,3 +82,11 @@ def test_unlabelled_samples_are_refused() -> None:
     unlabelled = ArrayDataset(pictures(4).images, torch.full((4,), -1))
     with pytest.raises(SubnetSearchError, match=r"4 of 4 labels are outside 0\.\.1"):
         shift_figures(unlabelled, 4, brightness)
+
+
+def test_messages_name_the_test_set_and_not_a_part_of_it() -> None:
+    flat = ArrayDataset(torch.zeros(4, 6, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), "data flat.npz")
+    with pytest.raises(SubnetSearchError, match=r"^data flat\.npz: samples have shape \(6,\)"):
+        shift_figures(flat, 4, brightness)
+    with pytest.raises(SubnetSearchError, match=r"^TensorDataset: samples have shape \(6,\)"):
+        shift_figures(TensorDataset(flat.images, flat.labels), 4, brightness)

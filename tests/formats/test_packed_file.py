@@ -81,5 +81,7 @@ def test_what_is_no_packed_ensemble_is_refused(digits, tmp_path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"PK", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(SubnetSearchError, match=r"cannot be read as a packed ensemble \(\w+: \w.*\); it is damaged"):
+        with pytest.raises(
+            SubnetSearchError, match=r"cannot be read as a packed ensemble \(\w+: \w.*\); it is damaged"
+        ):
             load_packed(path)
