@@ -91,6 +91,7 @@ class SubnetEnsemble(Predictor):
         self.members = masks.members
         self.algorithm, self.seed, self.notes = masks.algorithm, masks.seed, dict(masks.notes)
         self.network = copy.deepcopy(network)
+        _call_layers(self.network)
         modules = dict(self.network.named_modules())
         depth = _depth(graph, masks)
         trunk = trunk_layers(graph, self.config.trunk_share)
@@ -211,6 +212,13 @@ class SubnetEnsemble(Predictor):
             if isinstance(module, MemberNorm | MemberMask | MemberLinear):
                 module.select(chosen)
         return copied
+
+
+def _call_layers(network: nn.Module) -> None:
+    """Has transformer layers call the layers inside them, which in eval mode they pass over, reading their weights."""
+    for module in network.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # by which PyTorch tells whether it may do so
 
 
 def _check_network(network: nn.Module, graph: GroupGraph) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import networkx as nx
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from subnet_search.ensemble import EnsembleConfig, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import ChannelGroup, GroupGraph, Slice
+from subnet_search.groups import ChannelGroup, GroupGraph, Slice, find_groups
 from subnet_search.groups.channel_group import Branch
 from subnet_search.masks import MaskSet, full_masks
 
@@ -248,6 +249,37 @@ def test_a_channel_may_live_in_many_features(tiny) -> None:
     expected = torch.stack([network[3](features(x) * row.repeat_interleave(4)) for row in mask])
     torch.testing.assert_close(ensemble(x), expected)
     assert torch.equal(ensemble.masks.masks["0"], mask)
+
+
+class Attending(nn.Module):
+    """PyTorch's own transformer layers, which in eval mode read the weights of the layers inside them."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+        self.encoder = layer if layers == 1 else nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.encoder(x).mean(dim=1))
+        return logits
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_transformer_layers_are_masked_in_eval_mode_too(tiny, layers) -> None:
+    network, x = Attending(layers).double().eval(), torch.randn(3, 5, 8, dtype=torch.float64)
+    graph = find_groups(network, x)
+    masks = {name: torch.rand(MEMBERS, width) < 0.5 for name, width in graph.widths.items()}
+    for mask in masks.values():
+        mask[:, 0] = True
+    ensemble = SubnetEnsemble(
+        network, graph, MaskSet(masks, "x"), replace(tiny.card, input_shape=(5, 8), mean=(0.0,), std=(1.0,))
+    )
+    got = ensemble(x)
+    torch.testing.assert_close(got, ensemble.train()(x))
+    assert not torch.allclose(got[0], got[1])
+    assert len(masks) == layers
 
 
 def test_masks_of_another_number_of_members_are_refused(tiny, make_masks) -> None:
