@@ -73,6 +73,8 @@ class Grid:
             method `METHOD+head`.
         noisy: Weight of the members' correlation on noisy images in the loss (`finetune.decorrelate`, in `repeat` mode);
             where it is positive, the rows are those of the method `METHOD+noisyNUMBER`, in per cent.
+        learn_noisy: Weight of the members' cross-entropy on noisy images in the loss (`finetune.learn_probes`, in `repeat`
+            mode); where it is positive, the rows are those of the method `METHOD+learnnoisyNUMBER`, in per cent.
         again: Measures cells again whose rows lack figures that there are today; those whose run folder is gone are
             trained again for it. Of several rows of a cell the last counts.
     """
@@ -90,13 +92,15 @@ class Grid:
     mode: Mode = "split"
     head: Sharing = "shared"
     noisy: float = 0.0
+    learn_noisy: float = 0.0
     again: bool = False
 
 
 def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
     """Returns the settings of one cell; everything but masks, budget and seed is the same in all of them."""
     algorithm = "flow" if method in ("search", TWIN, TUNED) else method
-    noisy = 0.0 if method == TUNED else grid.noisy  # one network has nobody to be parted from
+    # one network has nobody to be parted from
+    noisy, learned = (0.0, 0.0) if method == TUNED else (grid.noisy, grid.learn_noisy)
     search = SearchConfig(algorithm, lambda_overlap=grid.overlap)  # type: ignore[arg-type] # checked there
     return RunConfig(
         out=RUNS / f"{grid.backbone}-{_key(grid, method)}-{budget}-{grid.epochs}-{seed}",
@@ -119,7 +123,8 @@ def settings(grid: Grid, method: str, budget: float, seed: int) -> RunConfig:
             distill=grid.distill,
             mode=grid.mode,
             decorrelate=noisy,
-            probes="noisy" if noisy else "images",
+            learn_probes=learned,
+            probes="noisy" if noisy or learned else "images",
         ),
         evaluate=EvaluateConfig(precision="auto"),
     )
@@ -190,6 +195,7 @@ def _key(grid: Grid, method: str) -> str:
     mode = f"+{grid.mode}" if grid.mode != "split" else ""
     head = "+head" if grid.head == "member" else ""
     noisy = f"+noisy{100 * grid.noisy:.0f}" if grid.noisy else ""
+    noisy += f"+learnnoisy{100 * grid.learn_noisy:.0f}" if grid.learn_noisy else ""
     return f"{method}{trunk}{thin}{overlap}{mode}{head}{noisy}{'+distill' if grid.distill else ''}"
 
 

@@ -52,7 +52,9 @@ def test_the_dense_network_is_trained_on_for_all_its_images_and_left_as_it_was(t
 def test_the_main_job_has_it_beside_the_ensembles_and_once(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(rows, "RESULTS", tmp_path)
     monkeypatch.setattr(main_job, "RUNS", tmp_path / "runs")
-    grid = main_job.Grid(methods=("tuned",), budgets=(1.0,), seeds=(3,), epochs=1, mode="repeat", noisy=0.25)
+    grid = main_job.Grid(
+        methods=("tuned",), budgets=(1.0,), seeds=(3,), epochs=1, mode="repeat", noisy=0.25, learn_noisy=0.25
+    )
     main_job.main(grid)
     main_job.main(grid)
     (row,) = rows.read("main_job")
@@ -139,4 +141,8 @@ def test_the_main_job_parts_members_on_noisy_images_under_a_name_of_its_own() ->
     training = main_job.settings(grid, "search", 1.0, 0).finetune
     assert (training.decorrelate, training.probes) == (0.25, "noisy")
     assert main_job._key(grid, "search") == "search+repeat+noisy25"
+    learned = main_job.Grid(mode="repeat", learn_noisy=0.25)
+    training = main_job.settings(learned, "search", 1.0, 0).finetune
+    assert (training.decorrelate, training.learn_probes, training.probes) == (0.0, 0.25, "noisy")
+    assert main_job._key(learned, "search") == "search+repeat+learnnoisy25"
     assert main_job.settings(main_job.Grid(mode="repeat"), "search", 1.0, 0).finetune.decorrelate == 0.0
