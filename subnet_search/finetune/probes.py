@@ -25,7 +25,7 @@ def probes_of(rows: Tensor, targets: Tensor, kind: Probes) -> tuple[Tensor, Tens
             (Zhang et al. 2018, "mixup", section 2, α = 1); `noisy` adds Gaussian noise, with a standard deviation that is
             drawn for each image from 0 to 1 in units of the prepared images, and leaves the targets; `jumbled` cuts
             images into strips along each axis and puts these in another order, so that nothing is left to be
-            recognised, and its targets are all classes alike.
+            recognised, and its targets are all classes alike. An axis of size 1 is a single strip and stays as it is.
 
     Returns:
         Images of the same shape, and targets `[row, class]`.
@@ -40,9 +40,19 @@ def probes_of(rows: Tensor, targets: Tensor, kind: Probes) -> tuple[Tensor, Tens
     if kind == "jumbled":
         for axis in range(min(2, rows.ndim - 1), rows.ndim):
             strips = rows.chunk(STRIPS, dim=axis)
-            rows = torch.cat([strips[i] for i in torch.randperm(len(strips)).tolist()], dim=axis)
+            rows = torch.cat([strips[i] for i in _other_order(len(strips))], dim=axis)
         return rows, torch.full_like(targets, 1.0 / targets.shape[1])
     return rows, targets
+
+
+def _other_order(count: int) -> list[int]:
+    """An order drawn evenly from all but the one in which strips stand already; a single strip has no other."""
+    standing = torch.arange(count)
+    order = torch.randperm(count)
+    while count > 1 and torch.equal(order, standing):
+        order = torch.randperm(count)
+    found: list[int] = order.tolist()
+    return found
 
 
 def _mixed(values: Tensor, partner: Tensor, share: Tensor) -> Tensor:

@@ -45,6 +45,28 @@ def test_jumbled_images_have_the_same_pixels_elsewhere_and_no_class(shape) -> No
     assert torch.equal(targets, torch.full((3, 4), 0.25))
 
 
+@pytest.mark.parametrize(("shape", "axes"), [((3, 72), (1,)), ((3, 2), (1,)), ((3, 2, 9, 8), (2, 3))])
+def test_strips_never_stay_in_the_order_that_they_are_in(shape, axes) -> None:
+    for axis in axes:
+        # values that tell the place along one axis alone
+        rows = torch.arange(shape[axis]).float().view(-1, *[1] * (len(shape) - 1 - axis)).expand(shape)
+        for seed in range(100):  # one draw of four strips in 24 leaves them where they are
+            torch.manual_seed(seed)
+            assert not torch.equal(probes_of(rows, TARGETS, "jumbled")[0], rows)
+
+
+def test_an_axis_of_size_1_stays_as_it_is() -> None:
+    torch.manual_seed(0)
+    column = ROWS[:, :, :, :1]
+    rows, targets = probes_of(column, TARGETS, "jumbled")
+    assert rows.shape == column.shape
+    assert not torch.equal(rows, column)
+    single = torch.ones(3, 1)
+    rows, targets = probes_of(single, TARGETS, "jumbled")
+    assert torch.equal(rows, single)
+    assert torch.equal(targets, torch.full((3, 4), 0.25))
+
+
 def test_the_seed_decides() -> None:
     for kind in ("mixed", "noisy", "jumbled"):
         found = []
