@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import Dataset
 
 from subnet_search.data import batches
 from subnet_search.device import Precision, autocast, drawing
+from subnet_search.ensemble.modes import own_modes
 from subnet_search.ensemble.predictor import Predictor
 from subnet_search.ensemble.thin import thinned
 from subnet_search.errors import SubnetSearchError
@@ -26,7 +31,8 @@ def recalibrate(
     """Replaces the running statistics of the normalisation layers by their mean over fresh batches.
 
     Masks change what every later layer sees; without this the ensemble is far from what it can be. Nothing is
-    trained. The work is PyTorch's `update_bn`.
+    trained. The work is PyTorch's `update_bn`. Modes and momenta are afterwards what they were; where the work is
+    interrupted or fails, the statistics are, too, as those of half the images are neither the old nor the new ones.
 
     Args:
         ensemble: Changed in place.
@@ -52,5 +58,25 @@ def recalibrate(
         order = order[: len(order) // batch_size * batch_size]
     device = next(ensemble.parameters()).device
     prepared = (ensemble.card.prepare(images.to(device)) for images, _ in batches(dataset, batch_size, order))
-    with drawing(device, seed), autocast(device, precision):  # the layers are in training mode, dropout too
+    # the layers are in training mode, dropout too
+    with _all_or_nothing(ensemble), drawing(device, seed), autocast(device, precision):
         update_bn(prepared, thinned(ensemble, thin))
+
+
+@contextmanager
+def _all_or_nothing(ensemble: Predictor) -> Iterator[None]:
+    """Puts back modes and momenta, which `update_bn` does only at its end, and the statistics where that is not reached."""
+    norms = [module for module in ensemble.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    buffers = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var, norm.num_batches_tracked)]
+    statistics = [(tensor, tensor.clone()) for tensor in buffers if tensor is not None]
+    with own_modes(ensemble):
+        try:
+            yield
+        except BaseException:
+            for tensor, before in statistics:
+                tensor.copy_(before)
+            raise
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum

@@ -65,6 +65,38 @@ def test_nothing_but_the_statistics_changes(tiny32, dataset) -> None:
     assert all(parameter.grad is None for parameter in ensemble.parameters())
 
 
+class Interrupted(ArrayDataset):
+    """Images of which only the first batch can be read."""
+
+    def __getitems__(self, indices):
+        left = self.__dict__.setdefault("left", [1])
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return super().__getitems__(indices)
+
+
+@pytest.mark.parametrize("thin", [True, False])
+@pytest.mark.parametrize("norm", ["member", "shared"])
+def test_an_interrupted_one_leaves_the_ensemble_as_it_was(tiny32, dataset, norm, thin) -> None:
+    ensemble = tiny32.ensemble(EnsembleConfig(norm=norm)).train()
+    ensemble.network.bn0.eval()  # a frozen norm in a network in training
+    norms = [module for module in ensemble.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms[1].momentum = None
+    momenta, modes = [module.momentum for module in norms], [module.training for module in ensemble.modules()]
+    before = {name: value.clone() for name, value in ensemble.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt):
+        recalibrate(ensemble, Interrupted(dataset.images, dataset.labels), batch_size=6, precision="fp32", thin=thin)
+    assert [module.momentum for module in norms] == momenta
+    assert [module.training for module in ensemble.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in ensemble.state_dict().items())
+    recalibrate(ensemble, dataset, batch_size=6, precision="fp32", thin=thin)
+    fresh = tiny32.ensemble(EnsembleConfig(norm=norm))
+    recalibrate(fresh, dataset, batch_size=6, precision="fp32", thin=thin)
+    assert [module.training for module in ensemble.modules()] == modes
+    assert all(torch.equal(value, ensemble.state_dict()[name]) for name, value in fresh.state_dict().items())
+
+
 def test_it_starts_anew_and_depends_on_the_seed_alone(tiny32, dataset) -> None:
     found = []
     for seed in (0, 0, 1):
