@@ -28,7 +28,6 @@ from subnet_search.search import (
     ENTWINED,
     Quotas,
     allocate_quotas,
-    depth_budget,
     depth_masks,
     price_to_take,
     search_in_rounds,
@@ -117,8 +116,7 @@ def allocate(graph: GroupGraph, config: RunConfig) -> tuple[Quotas, dict[str, Te
     budget, trunk = config.budget, config.ensemble.trunk_share
     depth: dict[str, Tensor] = {}
     if budget.depth and budget.budget is not None:
-        share = depth_budget(graph, config.members, budget.budget, trunk)
-        depth = depth_masks(graph, config.members, share, config.seed, trunk)
+        depth = depth_masks(graph, config.members, budget.budget, config.seed, trunk, alone=False)
     return allocate_quotas(graph, config.members, budget, depth, trunk), depth
 
 

@@ -226,7 +226,7 @@ def test_what_is_missing_is_said_with_the_reason_and_the_others_are_run(tmp_path
     assert [row["method"] for row in found.rows] == ["msp"]
     assert list(found.missing) == ["random", "depth_masks", "singe"]
     assert "budget 0.01 cannot be met with 3 members" in found.missing["random"]
-    assert "without any residual branch 3 members cost" in found.missing["depth_masks"]
+    assert "with 3 members: without any residual branch they cost" in found.missing["depth_masks"]
     assert json.loads((tmp_path / "missing.json").read_text()) == found.missing
     affordable = run(replace(config, methods=("random", "msp"), seeds=(0,), budget=BudgetConfig(budget=2.0)))
     assert (len(affordable.rows), affordable.missing) == (2, {})

@@ -25,7 +25,6 @@ from subnet_search.search import (
     Quotas,
     SearchConfig,
     allocate_quotas,
-    depth_budget,
     depth_masks,
 )
 from subnet_search.settings import RunConfig
@@ -172,8 +171,7 @@ def _allowed(
         return budget, {}
     if budget.budget is None:
         raise SubnetSearchError("depth masks need a budget of MACs, got a kept share of channels; give a budget")
-    share = budget.budget if alone else depth_budget(graph, members, budget.budget, trunk)
-    return budget, depth_masks(graph, members, share, setup.run.seed, trunk)
+    return budget, depth_masks(graph, members, budget.budget, setup.run.seed, trunk, alone=alone)
 
 
 def _drop_rates(ensemble: SubnetEnsemble, last: float) -> dict[str, float]:

@@ -9,7 +9,7 @@ from subnet_search.search.budget import (
     trunk_widths,
 )
 from subnet_search.search.config import SearchConfig
-from subnet_search.search.depth import depth_budget, depth_masks
+from subnet_search.search.depth import depth_masks
 from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.overlap import price_to_take
 from subnet_search.search.rescoring import search_in_rounds
@@ -28,7 +28,6 @@ __all__ = [
     "Quotas",
     "SearchConfig",
     "allocate_quotas",
-    "depth_budget",
     "depth_masks",
     "price_to_take",
     "search_in_rounds",

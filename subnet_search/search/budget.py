@@ -179,6 +179,16 @@ def thinned_groups(quotas: Mapping[str, Sequence[int]], widths: Mapping[str, int
     return [name for name, kept in quotas.items() if min(kept) < widths[name]]
 
 
+def rounded_up(value: float) -> str:
+    """Returns a positive number with three significant digits, not below it: a budget to advise.
+
+    Args:
+        value: The lowest that is enough.
+    """
+    step: float = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.ceil(value / step) * step:.3g}"
+
+
 def _allocate(
     groups: Sequence[ChannelGroup],
     cost: Callable[[Mapping[str, int]], int],
@@ -209,7 +219,7 @@ def _allocate(
         fewest = max(config.min_width, config.multiple_of)
         raise SubnetSearchError(
             f"budget {config.budget:g} cannot be met with {members} member{'s' * (members > 1)}: at {fewest} channel(s) in every group they cost "
-            f"{_rounded_up((members * cost(smallest) - (members - 1) * shared) / dense)} times the dense network; raise the budget to that{', or use fewer members' * (members > 1)}"
+            f"{rounded_up((members * cost(smallest) - (members - 1) * shared) / dense)} times the dense network; raise the budget to that{', or use fewer members' * (members > 1)}"
         )
     start, thinned = full, inner
     if cost(_thinned(full, inner, 0.0, smallest, grain)) > allowed:
@@ -282,9 +292,3 @@ def _check(groups: Sequence[ChannelGroup], members: int, config: BudgetConfig) -
         raise SubnetSearchError(
             f"min_width is {config.min_width}, but group {narrow.name!r} has {narrow.width} channels; expected at most {narrow.width}"
         )
-
-
-def _rounded_up(value: float) -> str:
-    """Returns the number with three significant digits, not below it."""
-    step: float = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return f"{math.ceil(value / step) * step:.3g}"

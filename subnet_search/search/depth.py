@@ -8,6 +8,7 @@ from torch import Tensor
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, macs, trunk_layers, trunk_macs
+from subnet_search.search.budget import rounded_up
 
 
 def depth_budget(graph: GroupGraph, members: int, budget: float, trunk: float = 0.0) -> float:
@@ -26,7 +27,9 @@ def depth_budget(graph: GroupGraph, members: int, budget: float, trunk: float = 
     return float((whole * budget) ** 0.5)
 
 
-def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int, trunk: float = 0.0) -> dict[str, Tensor]:
+def depth_masks(
+    graph: GroupGraph, members: int, budget: float, seed: int, trunk: float = 0.0, *, alone: bool = True
+) -> dict[str, Tensor]:
     """Leaves out branches, in turn for each member, until the members together meet a budget.
 
     A member leaves out the branch that most of the others still keep, ties by lot, so that branches are left out
@@ -39,6 +42,8 @@ def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int, trunk
         seed: Seed of the lots.
         trunk: Share of the dense MACs that members have in common and pay for once, in [0, 1); no branch of it is left
             out.
+        alone: Whether that is all that is left out; else masked channels are to pay the other half of what is to be
+            saved, and branches are left out down to `depth_budget` only.
 
     Returns:
         Site of the branch → bool `[member]`, true where the member keeps it; all branches outside the trunk in order.
@@ -52,11 +57,16 @@ def depth_masks(graph: GroupGraph, members: int, budget: float, seed: int, trunk
         raise SubnetSearchError(
             f"the network has no residual branches{' outside the trunk' if trunk else ''}, so it has no depth masks; thin its channels instead"
         )
-    allowed = (budget * graph.dense_macs + once) / members
+    share = budget if alone else depth_budget(graph, members, budget, trunk)
+    allowed = (share * graph.dense_macs + once) / members
     least = macs(graph, {}, sites)
     if least > allowed:
+        needed = (members * least - once) / graph.dense_macs
+        if not alone:  # what branches are to come down to grows with the root of the budget
+            needed = (needed / depth_budget(graph, members, 1.0, trunk)) ** 2
+        reached = "they cost" if alone else "half of the saving is made at"
         raise SubnetSearchError(
-            f"without any residual branch {members} members cost {(members * least - once) / graph.dense_macs:.3f} × the dense network, the budget is {budget}; raise the budget"
+            f"budget {budget:g} cannot be met with {members} member{'s' * (members > 1)}: without any residual branch {reached} {rounded_up(needed)} times the dense network; raise the budget to that{', use fewer members' * (members > 1)}, or leave out no branches"
         )
     rng = np.random.default_rng(seed)
     kept = np.ones((members, len(sites)), dtype=np.bool_)

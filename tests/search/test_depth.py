@@ -1,5 +1,7 @@
 """Which branches members leave out."""
 
+import re
+
 import pytest
 import torch
 
@@ -62,8 +64,28 @@ def test_the_smallest_budget_leaves_out_all_of_them(graph) -> None:
 
 
 def test_a_budget_below_the_network_without_branches_is_an_error(graph) -> None:
-    with pytest.raises(SubnetSearchError, match=r"without any residual branch 4 members cost 0.* the budget is 0.01"):
+    with pytest.raises(SubnetSearchError, match=r"budget 0.01 cannot .* 4 members: without any .* they cost"):
         depth_masks(graph, 4, 0.01, 0)
+
+
+@pytest.mark.parametrize("trunk", [0.0, 0.3])
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_error_names_the_budget_that_was_given_and_the_lowest_that_is_enough(graph, alone, trunk) -> None:
+    with pytest.raises(SubnetSearchError, match=r"budget 0\.0001 cannot be met with 4 members") as caught:
+        depth_masks(graph, 4, 0.0001, 0, trunk, alone=alone)
+    found = re.search(r"(\S+) times the dense network; raise the budget to that", str(caught.value))
+    assert found
+    enough = float(found[1])
+    depth = depth_masks(graph, 4, enough, 0, trunk, alone=alone)
+    assert not any(kept.any() for kept in depth.values())
+    with pytest.raises(SubnetSearchError, match="cannot be met"):
+        depth_masks(graph, 4, 0.99 * enough, 0, trunk, alone=alone)
+
+
+def test_a_run_names_the_budget_that_it_was_given(graph) -> None:
+    config = RunConfig(budget=BudgetConfig(0.0001, depth=True, trunk_keep=1.0), ensemble=EnsembleConfig(trunk=0.0))
+    with pytest.raises(SubnetSearchError, match=r"budget 0\.0001 cannot be met with 4 members: without any residual"):
+        allocate(graph, config)
 
 
 def test_a_network_without_branches_is_an_error() -> None:
