@@ -11,6 +11,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import Dataset
 
 from subnet_search.data import batches
+from subnet_search.data.batches import length
 from subnet_search.device import Precision, autocast, drawing
 from subnet_search.ensemble.modes import own_modes
 from subnet_search.ensemble.predictor import Predictor
@@ -45,10 +46,11 @@ def recalibrate(
             of which otherwise mean 0 and variance 1 are left, for whoever opens the masks afterwards.
 
     Raises:
-        SubnetSearchError: where no image would be used: that would leave statistics of nothing.
+        SubnetSearchError: where no image would be used, which would leave statistics of nothing, or the dataset has no
+            length.
     """
     generator = torch.Generator().manual_seed(seed)
-    size = len(dataset)  # type: ignore[arg-type] # map-style, as all of the package's data
+    size = length(dataset)
     if min(size, samples, batch_size) < 1:
         raise SubnetSearchError(
             f"recalibration: got {size} images, samples={samples} and batch_size={batch_size}, expected at least one of each"

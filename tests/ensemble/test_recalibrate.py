@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import EnsembleConfig, recalibrate
@@ -118,6 +119,15 @@ def test_fewer_images_than_a_batch_are_enough(tiny32, dataset) -> None:
 def test_no_images_are_refused(tiny32, dataset, wrong) -> None:
     with pytest.raises(SubnetSearchError, match="expected at least one of each"):
         recalibrate(tiny32.ensemble(), dataset, **wrong)
+
+
+def test_a_dataset_without_a_length_is_refused(tiny32) -> None:
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield torch.zeros(3, 8, 8, dtype=torch.uint8), 0
+
+    with pytest.raises(SubnetSearchError, match="Stream has no length, expected a map-style dataset"):
+        recalibrate(tiny32.ensemble(), Stream())
 
 
 def test_dropout_draws_from_the_seed(tiny32, dataset) -> None:
