@@ -90,9 +90,9 @@ def finetune(
 
     Raises:
         SubnetSearchError: where the loss stops being finite, a teacher is missing, labels are outside the classes, a
-            loss needs all answers to an image and the network takes several in at once, there are fewer images than
-            members to split them over, a member gets too few rows for its normalisation, the checkpoint belongs to
-            another run, or several processes cannot share the rows of a step.
+            loss needs all answers to an image and the network takes several in at once, all parameters are frozen,
+            there are fewer images than members to split them over, a member gets too few rows for its normalisation,
+            the checkpoint belongs to another run, or several processes cannot share the rows of a step.
     """
     config = config or FinetuneConfig()
     accelerator = accelerator or Accelerator()
@@ -103,6 +103,10 @@ def finetune(
     if ensemble.inputs > 1 and config.common_losses:
         raise SubnetSearchError(
             f"finetune.{config.common_losses[0]} needs every member's answer to the same images, which a network with several inputs does not get; set it to 0"
+        )
+    if config.epochs > 0 and not any(parameter.requires_grad for parameter in ensemble.parameters()):
+        raise SubnetSearchError(
+            "finetune: all parameters are frozen (requires_grad is False), expected some that can be trained; call requires_grad_() on the ensemble or on its head, or set finetune.epochs to 0"
         )
     images = length(dataset)
     order = order_of_epoch(config, images, ensemble.members, 0, ensemble.inputs)

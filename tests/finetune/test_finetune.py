@@ -297,6 +297,22 @@ def test_errors_of_the_call(small):
         finetune(small.ensemble(2), ArrayDataset(small.data.images, small.data.labels - 1), QUICK)
 
 
+def test_a_network_that_is_frozen_altogether_is_refused(small):
+    small.network.requires_grad_(False)
+    ensemble = small.ensemble(2)
+    with pytest.raises(SubnetSearchError, match=r"all parameters are frozen .* expected some that can be trained"):
+        finetune(ensemble, small.data, QUICK)
+    assert finetune(ensemble, small.data, settings(epochs=0)).losses == ()
+    ensemble.network.head.requires_grad_()
+    before = copy.deepcopy(ensemble.state_dict())
+    finetune(ensemble, small.data, QUICK)
+    changed = {name for name, value in ensemble.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in changed if name.endswith(("weight", "bias"))} == {
+        "network.head.weight",
+        "network.head.bias",
+    }
+
+
 def test_a_loss_that_is_not_finite_stops_the_training(small, tmp_path):
     ensemble = small.ensemble(2)
     with torch.no_grad():
