@@ -50,6 +50,8 @@ class History:
     samples_seen: int
 
 
+@torch.inference_mode(False)  # gradients are what it is about, whatever the caller's mode
+@torch.enable_grad()
 def finetune(
     ensemble: Predictor,
     dataset: Dataset[tuple[Tensor, int]],

@@ -27,6 +27,8 @@ DATA_FREE = ("magnitude", "random")
 """Criteria that look at no image."""
 
 
+@torch.inference_mode(False)  # scores are made of gradients, whatever the caller's mode
+@torch.enable_grad()
 def score_relevance(
     ensemble: SubnetEnsemble,
     dataset: Dataset[tuple[Tensor, int]],

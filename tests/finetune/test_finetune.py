@@ -297,6 +297,18 @@ def test_errors_of_the_call(small):
         finetune(small.ensemble(2), ArrayDataset(small.data.images, small.data.labels - 1), QUICK)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_mode_plays_no_part(small, mode):
+    one, other = small.ensemble(2), small.ensemble(2)
+    teacher = small.network
+    finetune(one, small.data, settings(distill=0.5), teacher=teacher)
+    with mode():
+        finetune(other, small.data, settings(distill=0.5), teacher=teacher)
+        assert not torch.is_grad_enabled()
+    assert equal(one.state_dict(), other.state_dict())
+    assert not any(tensor.is_inference() for tensor in other.state_dict().values())
+
+
 def test_a_network_that_is_frozen_altogether_is_refused(small):
     small.network.requires_grad_(False)
     ensemble = small.ensemble(2)

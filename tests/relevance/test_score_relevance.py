@@ -69,6 +69,17 @@ def test_the_networks_are_left_unchanged(tiny, criterion, path):
 
 
 @each
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_mode_plays_no_part(tiny, criterion, path, mode):
+    config = config_of(criterion, path, samples=3, labels=False)
+    expected = score_relevance(tiny.ensemble, tiny.data, config, dense=tiny.network).scores
+    with mode():
+        found = score_relevance(tiny.ensemble, tiny.data, config, dense=tiny.network).scores
+        assert not torch.is_grad_enabled()
+    assert equal(found, expected)
+
+
+@each
 def test_groups_that_are_not_named_score_one(tiny, criterion, path):
     result = score_relevance(tiny.ensemble, tiny.data, config_of(criterion, path), groups=["fc", "even"])
     assert list(result.scores) == ["even", "odd", "conv2", "fc"]  # the order of the graph, whatever was asked for
