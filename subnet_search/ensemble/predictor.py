@@ -63,7 +63,8 @@ class Predictor(nn.Module, ABC):
         """Classifies raw images and tells how far the answer can be trusted.
 
         Args:
-            images: `[batch, *card.input_shape]`, uint8 or floating point in [0, 1]; any batch size.
+            images: `[batch, *card.input_shape]`, uint8 or floating point in [0, 1]; any batch size. Prepared, they get
+                the type of the network's parameters.
 
         Returns:
             Mean probabilities with total, aleatoric and epistemic uncertainty in nats, and the energy; see `Uncertainty`.
@@ -76,8 +77,8 @@ class Predictor(nn.Module, ABC):
             raise SubnetSearchError("predict: got no images, expected at least one")
         check_images(images, "predict")
         with eval_mode(self):
-            device = next(self.parameters()).device
-            logits = self(self.card.prepare(images.to(device)))
+            like = next(self.parameters())  # a network may be in float64, or in bfloat16
+            logits = self(self.card.prepare(images.to(like.device)).to(like.dtype))
         return uncertainty_of(logits)
 
     def _rows(self, x: Tensor, repeat: bool) -> Tensor:

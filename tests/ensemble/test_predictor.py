@@ -50,6 +50,18 @@ def test_images_are_prepared_and_all_members_asked_in_eval_mode(members) -> None
     assert not answer.probabilities.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_of_another_type_is_asked_in_its_own(dtype) -> None:
+    predictor = Shifted(2).to(dtype)
+    images = torch.rand(4, 1, 2, 2)
+    answer = predictor.predict(images)
+    ((_, x),) = predictor.seen
+    assert x.dtype == dtype
+    torch.testing.assert_close(x.float(), (images - 0.5) / 0.25, rtol=1e-2, atol=1e-2)
+    expected = predictor.float().predict(images).probabilities
+    torch.testing.assert_close(answer.probabilities, expected, rtol=0.05, atol=0.05)
+
+
 def test_modes_come_back_where_the_network_fails() -> None:
     predictor = Shifted(2, broken=True).train()
     with pytest.raises(RuntimeError, match="broken"):
