@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from subnet_search.data.batches import length
 from subnet_search.device import autocast, drawing
 from subnet_search.ensemble import Predictor, thinned
+from subnet_search.ensemble.modes import eval_mode
 from subnet_search.ensemble.standing_norm import standing_statistics
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import checkpoint as checkpoints
@@ -79,7 +80,8 @@ def finetune(
         ensemble: The network to train.
         dataset: Training images (raw) and labels.
         config: Settings.
-        teacher: The dense network, needed where `config.distill` is positive; taken in eval mode, not trained.
+        teacher: The dense network, needed where `config.distill` is positive; taken in eval mode, not trained, and
+            afterwards in its own mode again.
         checkpoint: File in which the state is kept after every epoch; None keeps nothing.
         accelerator: Device and processes; by default accelerate's own choice.
         progress: Bar to report to.
@@ -132,7 +134,7 @@ def finetune(
     model, optimizer = thinned(ensemble, thin), accelerator.prepare(optimizer)
     optimizer.zero_grad()  # what the caller has left there is no part of the first step
     if teacher is not None:
-        teacher.to(device).eval()
+        teacher.to(device)
     task = progress.add_task("fine-tuning", total=config.epochs * len(order)) if progress else None
     if progress and task is not None:
         progress.update(task, completed=len(losses) * len(order))
@@ -143,7 +145,8 @@ def finetune(
         total = torch.zeros((), device=device)
         batches = rows_of_epoch(ensemble, dataset, config, epoch, images, steps, device)
         # a seed for each epoch and process: a resumed training drops what the undisturbed one would have dropped
-        with drawing(device, 1_000_003 * config.seed + 1_009 * accelerator.process_index + epoch), _told(order):
+        seed = 1_000_003 * config.seed + 1_009 * accelerator.process_index + epoch
+        with eval_mode(*([teacher] if teacher is not None else [])), drawing(device, seed), _told(order):
             for number, (rows, labels) in enumerate(batches, start=epoch * len(order)):
                 loss = _loss_of_step(model, teacher, rows.to(memory_format=memory), labels, config, shared, steps)
                 accelerator.backward(loss)

@@ -271,9 +271,16 @@ def test_no_epochs_change_nothing(small):
 
 def test_the_teacher_is_not_trained(small):
     teacher = copy.deepcopy(small.network).train()
+    teacher.bn1.eval()  # a frozen norm in a network in training
+    modes = [module.training for module in teacher.modules()]
+    asked = []
+    teacher.register_forward_pre_hook(lambda module, _: asked.append(module.training))
     before = copy.deepcopy(teacher.state_dict())
     ensemble = small.ensemble(2)
     finetune(ensemble, small.data, settings(distill=0.5), teacher=teacher)
+    assert asked
+    assert not any(asked)
+    assert [module.training for module in teacher.modules()] == modes
     assert equal(teacher.state_dict(), before)
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert not ensemble.training
