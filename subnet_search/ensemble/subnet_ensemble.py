@@ -95,7 +95,7 @@ class SubnetEnsemble(Predictor):
         modules = dict(self.network.named_modules())
         depth = _depth(graph, masks)
         trunk = trunk_layers(graph, self.config.trunk_share)
-        for name, mask in self._site_masks(masks, modules).items():
+        for name, mask in self._checked_site_masks(masks, modules).items():
             module = modules[name]
             if isinstance(module, _BatchNorm) and self._owns_norms(name, trunk):
                 replacement: nn.Module = MemberNorm(module, mask, depth.get(name))
@@ -167,7 +167,7 @@ class SubnetEnsemble(Predictor):
         if masks.members != self.members:
             raise SubnetSearchError(f"got masks of {masks.members} members, expected {self.members}")
         modules = dict(self.network.named_modules())
-        for name, mask in self._site_masks(masks, modules).items():
+        for name, mask in self._checked_site_masks(masks, modules).items():
             module = modules[name]
             assert isinstance(module.mask, Tensor)
             module.mask.copy_(mask)
@@ -183,7 +183,7 @@ class SubnetEnsemble(Predictor):
         """Whether each member has a norm of its own there."""
         return self.config.norm == "member" and name not in trunk
 
-    def _site_masks(self, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    def _checked_site_masks(self, masks: MaskSet, modules: dict[str, nn.Module]) -> dict[str, Tensor]:
         """The masks of the site modules, after a look at the trunk, which all members have in common."""
         laid_out, depth = _site_masks(self.graph, masks, modules), _depth(self.graph, masks)
         for name in sorted(trunk_layers(self.graph, self.config.trunk_share) & laid_out.keys()):

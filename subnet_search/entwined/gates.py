@@ -12,7 +12,7 @@ from torch import Tensor
 
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.entwined.gated_ensemble import GatedEnsemble, Gates
-from subnet_search.entwined.parts import epochs_of_search, reseeded, seen_by_all
+from subnet_search.entwined.parts import epochs_of_search, reseeded, shown_to_all
 from subnet_search.entwined.phases import Phase
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, steps_of_epoch
@@ -61,7 +61,7 @@ def gates(
     epochs = epochs_of_search(training, search.train_share)
     config, shown = replace(training, epochs=epochs), None
     if search.gate_corr > 0:
-        config, shown = seen_by_all(config, images, members)
+        config, shown = shown_to_all(config, images, members)
         config = replace(config, decorrelate=config.decorrelate + search.gate_corr)
     steps = config.epochs * steps_of_epoch(config, images if shown is None else len(shown), members)
 

@@ -56,7 +56,7 @@ def reseeded(config: FinetuneConfig, number: int) -> FinetuneConfig:
     return replace(later, bootstraps=config.bootstrap_seed) if config.bagging else later
 
 
-def seen_by_all(config: FinetuneConfig, images: int, members: int) -> Part:
+def shown_to_all(config: FinetuneConfig, images: int, members: int) -> Part:
     """Changes a training so that all members see the same images in a step, at the same number of steps and samples.
 
     A mode that splits the images over the members then shows fewer different ones.

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subnet_search.entwined.parts import Part, epochs_of_search, reseeded, seen_by_all, shared_out
+from subnet_search.entwined.parts import Part, epochs_of_search, reseeded, shared_out, shown_to_all
 from subnet_search.finetune import FinetuneConfig, order_of_epoch, steps_of_epoch
 
 configs = st.builds(
@@ -51,7 +51,7 @@ def test_parts_add_up_to_the_whole(config: FinetuneConfig, parts: int, images: i
 
 @given(config=configs, images=st.integers(8, 90), members=st.integers(1, 5))
 def test_what_all_members_see_takes_as_many_rows_and_steps(config: FinetuneConfig, images: int, members: int) -> None:
-    part = seen_by_all(config, images, members)
+    part = shown_to_all(config, images, members)
     plain = replace(config, bagging=False)
     assert rows_and_steps(part, images, members) == rows_and_steps((plain, None), images, members)
     assert (part[0].mode, part[0].bagging) == ("repeat", False)
@@ -61,10 +61,10 @@ def test_what_all_members_see_takes_as_many_rows_and_steps(config: FinetuneConfi
 
 def test_images_are_as_many_different_ones_as_there_is_time_for() -> None:
     config = FinetuneConfig(epochs=3, batch_size=20)
-    (found, shown), members = seen_by_all(config, 400, 4), 4
+    (found, shown), members = shown_to_all(config, 400, 4), 4
     assert shown is not None
     assert (len(shown), found.epochs, found.batch_size) == (300, 1, 5)
-    found, shown = seen_by_all(replace(config, epochs=8), 400, members)
+    found, shown = shown_to_all(replace(config, epochs=8), 400, members)
     assert shown is not None
     assert (len(shown), found.epochs) == (400, 2)
 

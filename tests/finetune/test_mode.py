@@ -9,7 +9,7 @@ import torch
 
 from subnet_search.baselines.system import Setup
 from subnet_search.compare import CompareConfig
-from subnet_search.entwined.parts import seen_by_all
+from subnet_search.entwined.parts import shown_to_all
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, finetune, mode_to_take, order_of_epoch
 from subnet_search.finetune.checkpoint import fingerprint
@@ -65,7 +65,7 @@ def test_systems_of_a_comparison_have_one_for_all() -> None:
 
 def test_searches_that_train_want_one() -> None:
     with pytest.raises(SubnetSearchError, match=r"finetune\.mode is None"):
-        seen_by_all(OPEN, 8, 2)
+        shown_to_all(OPEN, 8, 2)
 
 
 def test_a_training_without_a_joint_loss_is_the_same_as_before_there_was_one(small) -> None:
