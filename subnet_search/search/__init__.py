@@ -14,14 +14,14 @@ from subnet_search.search.dispatch import Quotas, search_masks
 from subnet_search.search.overlap import price_to_take
 from subnet_search.search.rescoring import search_in_rounds
 from subnet_search.search.shuffled import shuffled
-from subnet_search.search.trunk_depth import MOST, trunks_to_try
+from subnet_search.search.trunk_depth import MOST_KEPT_BEHIND_TRUNK, trunks_to_try
 
 __all__ = [
     "ALGORITHMS",
     "CONTROLS",
     "ENTWINED",
     "MEASURING",
-    "MOST",
+    "MOST_KEPT_BEHIND_TRUNK",
     "OVERLAPPING",
     "SCORE_DRIVEN",
     "BudgetConfig",

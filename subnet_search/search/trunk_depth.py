@@ -8,7 +8,7 @@ from subnet_search.search.budget import BudgetConfig, allocate_quotas, trunk_wid
 
 DEEPEST = 0.9
 """Share of the dense MACs up to which trunks were measured."""
-MOST = 0.8
+MOST_KEPT_BEHIND_TRUNK = 0.8
 """Share of what is behind the trunk that a member keeps, at most: those that keep nearly all of it are nearly one network."""
 LEAST = 0.8
 """What a member keeps behind the trunk / what it would keep of the whole network without one, at least."""
@@ -41,7 +41,9 @@ def trunks_to_try(graph: GroupGraph, members: int, budget: BudgetConfig) -> list
         return (total - paid) / (members * (1 - share))
 
     total, least = budget.budget, LEAST * min(1.0, budget.budget / members)
-    suitable = [share for share in trunk_shares(graph) if share <= DEEPEST and least <= kept(share) <= MOST]
+    suitable = [
+        share for share in trunk_shares(graph) if share <= DEEPEST and least <= kept(share) <= MOST_KEPT_BEHIND_TRUNK
+    ]
     while suitable and not _has_room(graph, members, budget, suitable[-1]):
         suitable.pop()
     return [*reversed(suitable), 0.0]

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, trunk_macs, trunk_shares
-from subnet_search.search import MOST, trunk_widths
+from subnet_search.search import MOST_KEPT_BEHIND_TRUNK, trunk_widths
 from subnet_search.settings import RunConfig
 from subnet_search.stages import alike, allocate, deepest
 from subnet_search.tune.space import Dimension
@@ -24,7 +24,7 @@ def with_room(run: RunConfig, space: Sequence[Dimension], graph: GroupGraph) -> 
     fails tells a sampler nothing, so that it would go on proposing what has failed.
 
     A budget that lets each member keep everything behind the shallowest trunk too would give copies of one network. It
-    is lowered to what leaves the members `MOST` of that, where the space of budgets goes as low.
+    is lowered to what leaves the members `MOST_KEPT_BEHIND_TRUNK` of that, where the space of budgets goes as low.
 
     Args:
         run: What the sampler chose.
@@ -63,8 +63,8 @@ def _cuts_nothing(run: RunConfig, graph: GroupGraph) -> bool:
 
 
 def _lower(run: RunConfig, graph: GroupGraph) -> float:
-    """The budget at which members keep `MOST` of the MACs behind their trunk."""
+    """The budget at which members keep `MOST_KEPT_BEHIND_TRUNK` of the MACs behind their trunk."""
     trunk = run.ensemble.trunk_share
     common = trunk_macs(graph, trunk, trunk_widths(graph, run.budget, trunk))
     behind = graph.dense_macs - trunk_macs(graph, trunk)
-    return (common + MOST * run.members * behind) / graph.dense_macs
+    return (common + MOST_KEPT_BEHIND_TRUNK * run.members * behind) / graph.dense_macs

@@ -22,7 +22,7 @@ from subnet_search.search import (
     trunks_to_try,
 )
 from subnet_search.search.budget import trunk_widths
-from subnet_search.search.trunk_depth import DEEPEST, LEAST, MOST
+from subnet_search.search.trunk_depth import DEEPEST, LEAST, MOST_KEPT_BEHIND_TRUNK
 from subnet_search.settings import RunConfig
 from subnet_search.stages import settled
 
@@ -42,7 +42,7 @@ def test_members_keep_enough_and_not_too_much(graph, members, budget) -> None:
         assert 0 < share <= DEEPEST
         paid = trunk_macs(graph, share, trunk_widths(graph, BudgetConfig(budget), share))
         kept = (budget - paid / graph.dense_macs) / (members * (1 - share))
-        assert LEAST * min(1.0, budget / members) <= kept <= MOST
+        assert LEAST * min(1.0, budget / members) <= kept <= MOST_KEPT_BEHIND_TRUNK
 
 
 def test_depths_that_were_measured(graph) -> None:
