@@ -22,12 +22,9 @@ from subnet_search.finetune.config import FinetuneConfig
 
 def fingerprint(ensemble: Predictor, config: FinetuneConfig, images: int) -> str:
     """Returns a digest of the network's identity, the settings and the size of the data; not of weights and images."""
-    settings = dataclasses.asdict(config)
-    if config.joint == 0:  # a setting of a later version: runs that do without stay the same ones
-        del settings["joint"]
     described = {
         "predictor": dict(ensemble.identity()),
-        "finetune": settings,
+        "finetune": dataclasses.asdict(config),
         "images": images,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

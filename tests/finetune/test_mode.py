@@ -1,9 +1,5 @@
 """How images are shown where the settings leave it open."""
 
-import hashlib
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 
@@ -12,7 +8,6 @@ from subnet_search.compare import CompareConfig
 from subnet_search.entwined.parts import shown_to_all
 from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import FinetuneConfig, finetune, mode_to_take, order_of_epoch
-from subnet_search.finetune.checkpoint import fingerprint
 from subnet_search.settings import RunConfig
 
 OPEN = FinetuneConfig(mode=None)
@@ -66,15 +61,3 @@ def test_systems_of_a_comparison_have_one_for_all() -> None:
 def test_searches_that_train_want_one() -> None:
     with pytest.raises(SubnetSearchError, match=r"finetune\.mode is None"):
         shown_to_all(OPEN, 8, 2)
-
-
-def test_a_training_without_a_joint_loss_is_the_same_as_before_there_was_one(small) -> None:
-    ensemble = small.ensemble()
-    plain = fingerprint(ensemble, FinetuneConfig(), 8)
-    assert fingerprint(ensemble, FinetuneConfig(mode="repeat"), 8) != plain
-    assert fingerprint(ensemble, FinetuneConfig(mode="repeat", joint=0.5), 8) != fingerprint(
-        ensemble, FinetuneConfig(mode="repeat"), 8
-    )
-    settings = {key: value for key, value in asdict(FinetuneConfig()).items() if key != "joint"}
-    described = {"predictor": dict(ensemble.identity()), "finetune": settings, "images": 8}
-    assert plain == hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
