@@ -25,6 +25,7 @@ from subnet_search.errors import SubnetSearchError
 from subnet_search.finetune import checkpoint as checkpoints
 from subnet_search.finetune.config import FinetuneConfig
 from subnet_search.finetune.loss import loss_of
+from subnet_search.finetune.memory_format import lay_out
 from subnet_search.finetune.optimizer import make_optimizer, one_cycle
 from subnet_search.finetune.order import order_of_epoch
 from subnet_search.finetune.probes import probes_of
@@ -117,8 +118,7 @@ def finetune(
     steps, shared = SharedSteps(accelerator, order.shape[2]), seen_by_all(config) and ensemble.inputs == 1
     device = accelerator.device
     ensemble.to(device)
-    memory = torch.channels_last if len(ensemble.card.input_shape) == 3 else torch.contiguous_format
-    ensemble.to(memory_format=memory)  # type: ignore[call-overload] # the stubs know only the variant with a device
+    memory = lay_out(ensemble)
     optimizer = make_optimizer(ensemble, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(config, len(order)))
     losses: list[float] = []

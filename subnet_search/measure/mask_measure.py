@@ -189,7 +189,9 @@ class _Member:
         self.plans = (plans[0], plans[1])
         train, test = (self._places(plan) for plan in plans)
         self.places = {name: (train[name], test[name]) for name in train}
-        if not self._resumes(network, images.measured[0][:2]):
+        order = self.ensemble.graph.order
+        again = len(set(order)) < len(order)  # a norm that runs twice needs both passes for its statistics
+        if again or not self._resumes(network, images.measured[0][:2]):
             self.places = dict.fromkeys(self.places, (0, 0))
 
     def _places(self, plan: Outline) -> dict[str, int]:
@@ -236,10 +238,12 @@ class _Member:
 
 
 def _set(norms: list[_BatchNorm], training: bool) -> None:
-    """Lets the norms take the statistics of the next batch as they are, or use those that they have."""
+    """Lets the norms take the statistics of the next pass, or use those that they have."""
     for norm in norms:
         norm.train(training)
-        norm.momentum = 1.0
+        norm.momentum = None  # the mean, where a layer runs twice in a pass
+        if training:
+            norm.reset_running_stats()
 
 
 def _digest(masks: MaskSet, member: int) -> str:

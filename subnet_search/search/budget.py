@@ -110,7 +110,8 @@ def allocate_quotas(
         return -(-sum(times * macs(graph, chosen, without) for without, times in left_out.items()) // members)
 
     layers = trunk_layers(graph, trunk)
-    fixed = {g.name: g.width for g in graph.groups if any(site.module in layers for site in g.sites)}
+    # where it is written, and not where it is masked alone: of a gated pair only one layer is masked
+    fixed = {g.name: g.width for g in graph.groups if any(s.module in layers for s in g.slices if s.side == "out")}
     if graph.groups and len(fixed) == len(graph.groups):
         raise SubnetSearchError(
             f"with a trunk of {trunk:g} of the MACs no group of channels is left to search; lower ensemble.trunk"

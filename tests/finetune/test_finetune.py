@@ -237,6 +237,29 @@ def test_members_can_be_parted_on_images_that_they_are_not_trained_on(small, kin
     assert found[1] < found[0]
 
 
+class Viewing(nn.Module):
+    """The textbook's way to flatten, which a channels-last tensor does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.hidden, self.head = nn.Conv2d(2, 6, 3, padding=1), nn.Linear(54, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv(x)), 2)
+        return self.head(F.relu(self.hidden(x.view(x.size(0), -1))))
+
+
+def test_a_network_that_views_its_features_is_trained_with_contiguous_tensors(small):
+    network = Viewing()
+    graph = find_groups(network, torch.zeros(2, 2, 6, 6))
+    ensemble = SubnetEnsemble(network, graph, full_masks(graph.widths, 2), small.ensemble().card)
+    history = finetune(ensemble, small.data, settings())
+    assert len(history.losses) == 2
+    assert ensemble.network.get_submodule("conv.layer").weight.is_contiguous()
+    finetune(plain := small.ensemble(2), small.data, settings())
+    assert plain.network.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_members_can_learn_other_images_too(small):
     x = (small.data.images - 0.5) / 0.25
     found = []

@@ -125,6 +125,40 @@ def test_what_a_padding_before_the_layers_of_a_group_has_made_is_not_kept_for_an
     assert any(runner.kept is not None for runner in measure._runners)
 
 
+class Twice(nn.Module):
+    """A block that runs on two halves of an image, one of them darker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.hidden, self.head = nn.Linear(12, 6), nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = (x[..., :4], 0.3 * x[..., 4:] - 1)
+        found = torch.cat([F.relu(self.norm(self.conv(half))).mean(dim=(2, 3)) for half in halves], dim=1)
+        logits: Tensor = self.head(F.relu(self.hidden(found)))
+        return logits
+
+
+def test_a_layer_that_runs_twice_has_the_statistics_of_both(digits) -> None:
+    backbone, _, data = digits
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Twice().eval()
+    twice = replace(backbone, model=network), find_groups(network, torch.zeros(2, 1, 8, 8)), data
+    measure = measure_of(twice)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(5))
+    for masks in steps(twice[1], 6):
+        naive = ensemble_of(twice)
+        naive.set_masks(masks)
+        recalibrate(
+            naive, data.subset(order[:CALIBRATION]), samples=CALIBRATION, batch_size=CALIBRATION, precision="fp32"
+        )
+        judged = data.subset(order[CALIBRATION : CALIBRATION + SAMPLES])
+        wanted = predict_dataset(naive, judged, naive.card, precision="fp32").member_probabilities
+        torch.testing.assert_close(measure.member_probabilities(masks), wanted, rtol=1e-3, atol=1e-5)
+
+
 def test_only_members_that_have_changed_are_run_and_none_twice(digits, monkeypatch) -> None:
     measure = measure_of(digits)
     runs = []

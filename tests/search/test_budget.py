@@ -3,13 +3,14 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from subnet_search.backbones.resnet import resnet20
 from subnet_search.errors import SubnetSearchError
-from subnet_search.groups import ChannelGroup, find_groups, macs
+from subnet_search.groups import ChannelGroup, find_groups, macs, trunk_layers
 from subnet_search.search import BudgetConfig, allocate_quotas
 from subnet_search.search.budget import _allocate
 
@@ -190,3 +191,26 @@ def test_a_real_network_gets_the_same_widths_for_all_members_within_the_budget()
     assert 1.95 < cost <= 2.0
     for group in graph.groups:
         assert (quotas[group.name][0] == group.width) == (group.kind == "stream")
+
+
+class GatedPair(nn.Module):
+    """SwiGLU (Shazeer 2020): two layers write one group, of which one product is masked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.w1, self.w3, self.w2 = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.w2(F.silu(self.w1(x)) * self.w3(x))
+        logits: Tensor = self.head(F.relu(x))
+        return logits
+
+
+def test_a_group_of_which_a_trunk_writes_a_part_stays_whole() -> None:
+    graph = find_groups(GatedPair().eval(), torch.zeros(2, 6))
+    assert trunk_layers(graph, 0.4) == {"stem", "w1"}
+    assert allocate_quotas(graph, 4, BudgetConfig(budget=2.0), trunk=0.3)["w1"][0] < 16
+    with pytest.raises(SubnetSearchError, match="no group of channels is left to search"):
+        allocate_quotas(graph, 4, BudgetConfig(budget=2.0), trunk=0.4)
