@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
@@ -174,6 +175,8 @@ def _numbered(ensemble: SubnetEnsemble, member: int) -> nn.Module:
             _, classes, features = module.weight.shape
             linear = nn.Linear(features, classes, module.bias is not None, device="meta")  # draws no weights there
             network.set_submodule(name, linear.to_empty(device="cpu"))
+        elif getattr(module, "inplace", False) and not isinstance(module, _DropoutNd):
+            module.inplace = False  # what it would write into may be the trunk's result, which all members read
     network.double()  # exact up to 2^53
     with torch.no_grad():
         for _, tensor in _tensors(network):

@@ -277,6 +277,24 @@ def test_statistics_of_a_trunk_that_sees_shared_images_follow_them(keep) -> None
             torch.testing.assert_close(ours, theirs[name], rtol=1e-7, atol=1e-9)
 
 
+def behind_its_first_layer(network: nn.Module) -> SubnetEnsemble:
+    model = enlivened(network.double())
+    graph = find_groups(model, torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(2)).double())
+    share = next(share for share in trunk_shares(graph) if "1" in trunk_layers(graph, share))
+    quotas = allocate_quotas(graph, MEMBERS, BudgetConfig(1.5), trunk=share)
+    masks = search_masks(None, graph.widths, quotas, SearchConfig("random"))
+    card = Card("case", (2, 6, 6), ("a", "b", "c"))
+    return SubnetEnsemble(model, graph, masks, card, EnsembleConfig(trunk=share))
+
+
+def test_activations_in_place_leave_the_trunk_to_the_other_members() -> None:
+    layers = [nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6)]
+    network = nn.Sequential(*layers, nn.Hardswish(inplace=True), nn.Flatten(), nn.Linear(24, 3))
+    ensemble = behind_its_first_layer(network)
+    assert isinstance(thinned(ensemble, True), ThinEnsemble)
+    assert_trained_alike(ensemble, repeat=())
+
+
 class Scaled(nn.Module):
     """An activation whose gradient is halved by a hook, for everyone who asks for it."""
 
@@ -299,10 +317,4 @@ def test_what_members_cannot_have_in_common(layer, reason, caplog) -> None:
         nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), layer,
         nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3),
     )  # fmt: skip
-    model = enlivened(network.double())
-    graph = find_groups(model, torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(2)).double())
-    share = next(share for share in trunk_shares(graph) if "1" in trunk_layers(graph, share))
-    quotas = allocate_quotas(graph, MEMBERS, BudgetConfig(1.5), trunk=share)
-    masks = search_masks(None, graph.widths, quotas, SearchConfig("random"))
-    card = Card("case", (2, 6, 6), ("a", "b", "c"))
-    refused(SubnetEnsemble(model, graph, masks, card, EnsembleConfig(trunk=share)), caplog, reason)
+    refused(behind_its_first_layer(network), caplog, reason)
