@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups.atoms import Atoms, find_atoms
 from subnet_search.groups.branches import find_branches
-from subnet_search.groups.channel_group import ChannelGroup, GroupGraph, LeftWhole, ResizeCall
+from subnet_search.groups.channel_group import Branch, ChannelGroup, GroupGraph, LeftWhole, ResizeCall
 from subnet_search.groups.cost import cost_graph, counted_macs
 from subnet_search.groups.grouping import gather
 from subnet_search.groups.operation_kinds import SPLITS
 from subnet_search.groups.trace import trace
 from subnet_search.groups.trunk import noted_order
-from subnet_search.groups.verify import Verifier
+from subnet_search.groups.verify import MISPLACED, Verifier
 
 
 def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> GroupGraph:
@@ -39,7 +39,8 @@ def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> 
 
     Raises:
         SubnetSearchError: where the network cannot run or be traced on the example, its output is not
-            `[batch, class]`, or no group is searchable although one is required.
+            `[batch, class]`, or, although a group is required, none is searchable or a batch norm or the head has rows
+            that are not those of the samples: members could not have their own.
     """
     sample = _sample(model, example)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
@@ -51,7 +52,9 @@ def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> 
         atoms = find_atoms(trace(twin, sample))
         gathered = gather(atoms)
 
-        def assemble(groups: Sequence[ChannelGroup], left: Sequence[LeftWhole]) -> GroupGraph:
+        def assemble(
+            groups: Sequence[ChannelGroup], left: Sequence[LeftWhole], branches: Sequence[Branch]
+        ) -> GroupGraph:
             names = {group.name for group in groups}
             labels = {position: label for position, label in gathered.labels.items() if label[0] in names}
             return GroupGraph(
@@ -63,16 +66,27 @@ def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> 
                 classes=logits.shape[1],
                 example_shape=tuple(sample.shape[1:]),
                 resizes=_resizes(atoms, labels),
-                branches=find_branches(atoms.trace),
+                branches=tuple(branches),
                 order=tuple(order),
             )
 
-        candidates = assemble(gathered.groups, ())
-        reasons = Verifier(twin, candidates, sample).refuted()
+        candidates = assemble(gathered.groups, (), find_branches(atoms.trace))
+        verifier = Verifier(twin, candidates, sample)
+        reasons = verifier.refuted()
+    branches = [branch for branch in candidates.branches if branch.site not in verifier.misplaced]
+    if owned := _owned(candidates, verifier.misplaced):
+        if required:
+            raise SubnetSearchError(
+                f"members cannot have {owned} of their own: {MISPLACED}; expected batch first: put the batch on axis 0 before the layer, and run a block that several inputs go through once for each of them instead of on torch.cat"
+            )
+        branches, reasons = (
+            [],
+            {g.name: f"members cannot have {owned} of their own: {MISPLACED}" for g in gathered.groups},
+        )
     left = list(gathered.left_whole)
     left += [LeftWhole(g.name, g.width, reasons[g.name]) for g in gathered.groups if g.name in reasons]
     groups = [group for group in gathered.groups if group.name not in reasons]
-    graph = assemble(groups, left)
+    graph = assemble(groups, left, branches)
     if required:
         check_groups(graph)
     return graph
@@ -141,6 +155,13 @@ def _run(twin: nn.Module, sample: Tensor) -> Tensor:
             f"the network's output is {got} for input of shape {tuple(sample.shape)}; expected logits [batch, class]: wrap the network so that it returns them alone"
         )
     return logits
+
+
+def _owned(graph: GroupGraph, misplaced: Collection[str]) -> str:
+    """In words, the first layer that each member has for itself, whatever is masked, if rows are misplaced there."""
+    if found := [name for name in graph.norms if name in misplaced]:
+        return f"the batch norm {found[0]!r}"
+    return f"the classifier {graph.head!r}" if graph.head in misplaced else ""
 
 
 def _norms(model: nn.Module) -> tuple[str, ...]:

@@ -16,10 +16,14 @@ from torch import Tensor, nn
 
 from subnet_search.errors import first_line
 from subnet_search.groups.channel_group import ChannelGroup, GroupGraph
+from subnet_search.groups.rows import misplaced_rows
 from subnet_search.groups.slicing import slice_network
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
 """Largest relative difference of the logits; float32 only for networks that do not run in float64."""
+
+MISPLACED = "its rows are not those of the samples, one sample after the other: it has the batch on another axis than the first, or several inputs joined along it"
+"""Why members cannot be told apart at a layer."""
 
 
 @contextmanager
@@ -107,6 +111,10 @@ class Verifier:
         graph: Its candidate groups.
         example: Input `[batch, ...]`.
         seed: Seed of statistics, inputs and masks.
+
+    Attributes:
+        misplaced: Of the layers that members can have of their own (sites, batch norms, the head), those whose rows are
+            not those of the samples, one sample after the other: rows would be taken for another member's.
     """
 
     def __init__(self, model: nn.Module, graph: GroupGraph, example: Tensor, seed: int = 0) -> None:
@@ -119,13 +127,22 @@ class Verifier:
             self.twin = randomised(model, example, seed, self.dtype)
         self.generator = torch.Generator().manual_seed(seed + 1)
         self.input = torch.randn(2, *example.shape[1:], generator=self.generator, dtype=self.dtype)
+        sites = [site.module for group in graph.groups for site in group.sites]
+        own = [*sites, *(b.site for b in graph.branches), *graph.norms, *([graph.head] if graph.head else [])]
+        generator = torch.Generator().manual_seed(seed + 2)
+        batch = torch.randn(4, *example.shape[1:], generator=generator, dtype=self.dtype)
+        self.misplaced = misplaced_rows(self.twin, own, batch, TOLERANCES[self.dtype])
 
     def refuted(self) -> dict[str, str]:
-        """Returns the groups for which masked and sliced networks differ, with the reason.
+        """Returns the groups that cannot be masked, or for which masked and sliced networks differ, with the reason.
 
         All groups are cut at once first; where that fails, halves of them, down to the single group at fault.
         """
         reasons = self._without_effect()
+        for group in self.graph.groups:
+            found = next((site.module for site in group.sites if site.module in self.misplaced), None)
+            if found is not None:
+                reasons.setdefault(group.name, f"it cannot be masked at {found!r} for each member: {MISPLACED}")
         sound = self._sound([g for g in self.graph.groups if g.name not in reasons], reasons)
         while sound:
             # Groups that pass alone may still disturb each other.
