@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.errors import SubnetSearchError
 
 
 @contextmanager
@@ -20,9 +21,13 @@ def gated(ensemble: SubnetEnsemble, gates: Mapping[str, Tensor]) -> Iterator[Non
 
     Args:
         ensemble: Its sites get forward hooks, removed on exit.
-        gates: Group name → `[row, channel]`, member-major rows; groups that are not named are left as they are.
+        gates: Group name → `[row, channel]`, member-major rows of the network's input; groups that are not named are left
+            as they are. Where a layer writes several rows for each (frames folded into the batch), all have its gate.
+
+    Raises:
+        SubnetSearchError: while the context lasts, where the network gets another number of rows.
     """
-    handles = []
+    handles = [ensemble.network.register_forward_pre_hook(_check(gates))]
     try:
         for module, parts in _by_module(ensemble, gates).items():
             handles.append(ensemble.network.get_submodule(module).register_forward_hook(_hook(parts)))
@@ -46,6 +51,17 @@ def _by_module(ensemble: SubnetEnsemble, gates: Mapping[str, Tensor]) -> dict[st
     return modules
 
 
+def _check(gates: Mapping[str, Tensor]):  # type: ignore[no-untyped-def] # torch leaves the type of hooks open
+    def check(_network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        for name, gate in gates.items():
+            if len(gate) != len(inputs[0]):
+                raise SubnetSearchError(
+                    f"the gates of group {name!r} have {len(gate)} rows, expected {len(inputs[0])}: one for each member and image"
+                )
+
+    return check
+
+
 def _hook(parts: list[tuple[Tensor, Tensor]]):  # type: ignore[no-untyped-def] # torch leaves the type of hooks open
     def multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         factor = None
@@ -57,6 +73,7 @@ def _hook(parts: list[tuple[Tensor, Tensor]]):  # type: ignore[no-untyped-def] #
                 laid_out = torch.cat([gate, ones], dim=1)[:, torch.where(source < 0, gate.shape[1], source)]
             factor = laid_out if factor is None else factor * laid_out
         assert factor is not None
+        factor = factor.repeat_interleave(len(output) // len(factor), 0)  # a row of the input may be several here
         axis = getattr(module, "channel_axis", 1)
         shape = [len(factor)] + [1] * (output.ndim - 1)
         shape[axis] = factor.shape[1]

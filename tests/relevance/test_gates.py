@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from subnet_search.errors import SubnetSearchError
 from subnet_search.relevance import gated
 
 
@@ -12,7 +13,7 @@ def random_gates(tiny, rows, names=("even", "odd", "conv2", "fc")):
 
 
 def hooks(ensemble: nn.Module) -> int:
-    return sum(len(module._forward_hooks) for module in ensemble.modules())
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in ensemble.modules())
 
 
 @pytest.mark.parametrize("names", [("even",), ("odd",), ("conv2",), ("fc",), ("even", "odd"), ("even", "odd", "conv2", "fc")])  # fmt: skip
@@ -64,7 +65,7 @@ def test_gates_keep_the_precision_of_the_network(tiny):
 def test_hooks_are_gone_after_the_context(tiny64):
     x, _ = tiny64.rows()
     with gated(tiny64.ensemble, random_gates(tiny64, len(x))):
-        assert hooks(tiny64.ensemble) == 3  # bn1 has one for both of its groups
+        assert hooks(tiny64.ensemble) == 4  # bn1 has one for both of its groups, the network one that checks
     assert hooks(tiny64.ensemble) == 0
 
 
@@ -73,6 +74,16 @@ def test_hooks_are_gone_after_an_exception(tiny64):
     with pytest.raises(RuntimeError, match="stop"), gated(tiny64.ensemble, random_gates(tiny64, len(x))):
         raise RuntimeError("stop")
     assert hooks(tiny64.ensemble) == 0
-    with pytest.raises(RuntimeError, match="size of tensor"), gated(tiny64.ensemble, random_gates(tiny64, 2)):
+    gates = random_gates(tiny64, 2)
+    with pytest.raises(SubnetSearchError, match="'even' have 4 rows, expected 12"), gated(tiny64.ensemble, gates):
         tiny64.ensemble(x)
     assert hooks(tiny64.ensemble) == 0
+
+
+def test_all_rows_that_a_layer_writes_for_an_image_have_its_gate(tiny64):
+    layer = tiny64.ensemble.network.fc
+    frames = torch.randn(2 * 3, 4, dtype=torch.float64)  # three for each row of the input, folded into the batch
+    gate = torch.rand(2, 4, dtype=torch.float64)
+    plain = layer(frames)
+    with gated(tiny64.ensemble, {"fc": gate}):
+        torch.testing.assert_close(layer(frames), plain * gate[[0, 0, 0, 1, 1, 1]])

@@ -11,6 +11,7 @@ from torch import nn
 from subnet_search.data import ArrayDataset
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import find_groups
 from subnet_search.masks import MaskSet
 from subnet_search.relevance import Relevance, RelevanceConfig, score_relevance
 
@@ -198,3 +199,44 @@ def test_errors_of_the_settings(settings, message):
 def test_a_relevance_holds_no_nonsense(bad):
     with pytest.raises(SubnetSearchError, match="relevance of group 'a' must be finite"):
         Relevance({"a": bad}, "ig")
+
+
+class Frames(nn.Module):
+    """Runs its layers on each channel of the image as a frame, folded into the batch or one after the other."""
+
+    def __init__(self, folded):
+        super().__init__()
+        self.folded = folded
+        self.conv, self.norm, self.hidden, self.fc = (
+            nn.Conv2d(1, 5, 3),
+            nn.BatchNorm2d(5),
+            nn.Linear(5, 4),
+            nn.Linear(4, 3),
+        )
+
+    def frame(self, x):
+        return torch.relu(self.hidden(torch.relu(self.norm(self.conv(x))).mean((2, 3))))
+
+    def forward(self, x):
+        if self.folded:
+            return self.fc(self.frame(x.reshape(-1, 1, 5, 5)).view(len(x), 2, -1).mean(1))
+        return self.fc((self.frame(x[:, :1]) + self.frame(x[:, 1:])) / 2)
+
+
+@each
+def test_frames_folded_into_the_batch_score_as_frames_one_after_the_other(tiny, criterion, path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        folded = Frames(True).eval()
+    looped = Frames(False).eval()
+    looped.load_state_dict(folded.state_dict())
+    found = []
+    for network in (folded, looped):
+        graph = find_groups(network, torch.zeros(2, 2, 5, 5))
+        masks = {name: torch.ones(2, width, dtype=torch.bool) for name, width in graph.widths.items()}
+        masks["conv"][1, 2] = masks["hidden"][0, 1] = False
+        ensemble = SubnetEnsemble(network, graph, MaskSet(masks, "hand"), tiny.ensemble.card)
+        found.append(score_relevance(ensemble, tiny.data, config_of(criterion, path)).scores)
+    assert list(found[0]) == ["conv", "hidden"]
+    for name, scores in found[0].items():
+        torch.testing.assert_close(scores, found[1][name], rtol=1e-3, atol=1e-5)
