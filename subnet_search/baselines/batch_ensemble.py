@@ -9,6 +9,7 @@ from subnet_search.baselines.rewired import RewiredEnsemble
 from subnet_search.baselines.scratch import untrained
 from subnet_search.baselines.system import Setup, System
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble.replacing import replace_layers
 from subnet_search.entwined import Phase
 from subnet_search.masks import full_masks
 
@@ -57,10 +58,12 @@ class BatchEnsemble(RewiredEnsemble):
         super().__init__(ensemble, {"rank one": seed})
         generator = torch.Generator().manual_seed(seed)
         modules = dict(self.network.named_modules())
+        scaled: dict[nn.Module, nn.Module] = {}
         for name, layer in modules.items():
             shared = isinstance(modules.get(name.rpartition(".")[0]), nn.MultiheadAttention)
             if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) and not shared:
-                self.network.set_submodule(name, RankOne(layer, self.members, generator))
+                scaled[layer] = RankOne(layer, self.members, generator)
+        replace_layers(self.network, scaled)
 
 
 def batch_ensemble(setup: Setup) -> System:

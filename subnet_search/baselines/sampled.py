@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from subnet_search.baselines.rewired import RewiredEnsemble
 from subnet_search.ensemble import SubnetEnsemble
+from subnet_search.ensemble.replacing import replace_layers
 from subnet_search.ensemble.row_share import drawn_rows
 from subnet_search.errors import SubnetSearchError
 
@@ -87,4 +88,4 @@ class SampledEnsemble(RewiredEnsemble):
             mask = layer.mask
             assert isinstance(mask, Tensor)
             own = Sampled(layer, mask.shape[1], rate, unit, self.members, 7_919 * seed + number)
-            self.network.set_submodule(name, own)
+            replace_layers(self.network, {layer: own})

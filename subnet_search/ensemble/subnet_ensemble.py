@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from subnet_search.backbones import Card
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask, MemberNorm
 from subnet_search.ensemble.predictor import Predictor
+from subnet_search.ensemble.replacing import replace_layers
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import GroupGraph, macs, trunk_layers, trunk_macs
 from subnet_search.masks import MaskSet
@@ -95,26 +96,27 @@ class SubnetEnsemble(Predictor):
         modules = dict(self.network.named_modules())
         depth = _depth(graph, masks)
         trunk = trunk_layers(graph, self.config.trunk_share)
+        masked: dict[nn.Module, nn.Module] = {}
         for name, mask in self._checked_site_masks(masks, modules).items():
             module = modules[name]
             if isinstance(module, _BatchNorm) and self._owns_norms(name, trunk):
-                replacement: nn.Module = MemberNorm(module, mask, depth.get(name))
+                masked[module] = MemberNorm(module, mask, depth.get(name))
             else:
                 axis = -1 if isinstance(module, nn.Linear) else 1
-                replacement = MemberMask(module, mask, axis, depth.get(name), name in trunk)
-            self.network.set_submodule(name, replacement)
+                masked[module] = MemberMask(module, mask, axis, depth.get(name), name in trunk)
         for name in graph.norms:
-            module = self.network.get_submodule(name)
-            if self._owns_norms(name, trunk) and isinstance(module, _BatchNorm) and not isinstance(module, MemberNorm):
+            module = modules[name]
+            if self._owns_norms(name, trunk) and isinstance(module, _BatchNorm) and module not in masked:
                 everything = torch.ones(self.members, module.num_features, dtype=torch.bool)
-                self.network.set_submodule(name, MemberNorm(module, everything))
+                masked[module] = MemberNorm(module, everything)
+        replace_layers(self.network, masked)
         if self.config.head == "member":
             head = self.network.get_submodule(graph.head) if graph.head else None
             if not isinstance(head, nn.Linear):
                 raise SubnetSearchError(
                     f"a classifier head for each member needs logits that a linear layer writes, the network's are written by {graph.head!r}; use head=shared"
                 )
-            self.network.set_submodule(str(graph.head), MemberLinear(head, self.members))
+            replace_layers(self.network, {head: MemberLinear(head, self.members)})
         self.train(network.training)  # else predict would hand a fresh ensemble back in train mode
 
     def forward(self, x: Tensor, repeat: bool = True) -> Tensor:

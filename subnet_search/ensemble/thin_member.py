@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from subnet_search.ensemble.member_layers import MemberLinear, MemberMask
+from subnet_search.ensemble.replacing import replace_layers
 from subnet_search.ensemble.subnet_ensemble import SubnetEnsemble
 from subnet_search.groups import SlicedNetwork, slice_network, trunk_layers
 from subnet_search.groups.resizing import plans_of
@@ -145,8 +146,8 @@ def thin_member(ensemble: SubnetEnsemble, member: int, recall: bool = True) -> T
     _leave_out(sliced, ensemble, masks.left_out(member))
     trunk = trunk_layers(ensemble.graph, ensemble.config.trunk_share) if recall else ()
     recalled = {name: Recalled() for name in trunk}
-    for name, result in recalled.items():
-        sliced.network.set_submodule(name, result)
+    layers = dict(sliced.network.named_modules())
+    replace_layers(sliced.network, {layers[name]: result for name, result in recalled.items()})
     network = sliced if _changes_numbers(sliced) else SlicedNetwork(sliced.network, (), {})
     holders = {}
     for name, _ in list(_tensors(network.network)):
@@ -162,21 +163,21 @@ def thin_member(ensemble: SubnetEnsemble, member: int, recall: bool = True) -> T
 def _numbered(ensemble: SubnetEnsemble, member: int) -> nn.Module:
     """A copy of the network in plain layers, where every tensor holds the numbers of its own entries."""
     network = ensemble.select([member]).network.cpu()
-    for name, module in list(network.named_modules()):
-        if isinstance(module, MemberMask):
-            network.set_submodule(name, module.layer)
-    for name, module in list(network.named_modules()):
+    replace_layers(network, {module: module.layer for module in network.modules() if isinstance(module, MemberMask)})
+    plain: dict[nn.Module, nn.Module] = {}
+    for module in network.modules():
         if isinstance(module, _BatchNorm):
             tracked = module.track_running_stats and module.running_mean is not None
             norm = ThinNorm(module.num_features, module.eps, module.momentum, module.affine, tracked)
             norm.num_batches_tracked = None
-            network.set_submodule(name, norm)
+            plain[module] = norm
         elif isinstance(module, MemberLinear):
             _, classes, features = module.weight.shape
             linear = nn.Linear(features, classes, module.bias is not None, device="meta")  # draws no weights there
-            network.set_submodule(name, linear.to_empty(device="cpu"))
+            plain[module] = linear.to_empty(device="cpu")
         elif getattr(module, "inplace", False) and not isinstance(module, _DropoutNd):
             module.inplace = False  # what it would write into may be the trunk's result, which all members read
+    replace_layers(network, plain)
     network.double()  # exact up to 2^53
     with torch.no_grad():
         for _, tensor in _tensors(network):
@@ -213,12 +214,12 @@ def _leave_out(sliced: SlicedNetwork, ensemble: SubnetEnsemble, sites: Collectio
     network = sliced.network
     branches = [branch for branch in ensemble.graph.branches if branch.site in sites]
     names = dict.fromkeys(name for branch in branches for name in (*branch.layers, branch.site))
-    nothing = {name: Nothing(network.get_submodule(name)) for name in names}
-    for name, module in nothing.items():
-        network.set_submodule(name, module)
+    layers = {name: network.get_submodule(name) for name in names}
+    nothing = {name: Nothing(layer) for name, layer in layers.items()}
+    replace_layers(network, {layer: nothing[name] for name, layer in layers.items()})
     inside = [module for name, module in nothing.items() if name not in sites]
-    for name in _reached(sliced, inside, ensemble.graph.example_shape):
-        network.set_submodule(name, nn.Identity())
+    idle = _reached(sliced, inside, ensemble.graph.example_shape)
+    replace_layers(network, {network.get_submodule(name): nn.Identity() for name in idle})
 
 
 def _reached(sliced: SlicedNetwork, sources: Collection[Nothing], shape: tuple[int, ...]) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from subnet_search.backbones import Card
 from subnet_search.ensemble import MemberNorm
+from subnet_search.ensemble.replacing import replace_layers
 from subnet_search.errors import SubnetSearchError
 from subnet_search.packed import PackedEnsemble
 
@@ -159,7 +160,9 @@ def _plain(network: nn.Module) -> nn.Module:
     inner = network.network if isinstance(network, PackedEnsemble) else network
     inner = getattr(inner, "_orig_mod", inner)  # what torch.compile has wrapped
     copied = copy.deepcopy(inner).cpu().eval()
-    for name, module in list(copied.named_modules()):
+    affine: dict[nn.Module, nn.Module] = {}
+    for module in copied.modules():
         if isinstance(module, MemberNorm) and module.track_running_stats and module.running_mean is not None:
-            copied.set_submodule(name, _Affine(module))
+            affine[module] = _Affine(module)
+    replace_layers(copied, affine)
     return copied.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]

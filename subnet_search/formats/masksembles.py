@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from subnet_search.ensemble import MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.ensemble.plain_layers import layer_ranks, plain_linear, plain_norm
+from subnet_search.ensemble.replacing import replace_layers
 from subnet_search.errors import SubnetSearchError
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
@@ -120,7 +121,8 @@ def to_masksembles(ensemble: SubnetEnsemble) -> nn.Module:
     sites = {site.module for group in ensemble.graph.groups for site in group.sites}
     sites |= {branch.site for branch in ensemble.graph.branches}
     network = copy.deepcopy(ensemble.network)
-    for name, module in list(network.named_modules()):
+    others: dict[nn.Module, nn.Module] = {}
+    for name, module in network.named_modules():
         if isinstance(module, MemberNorm):
             made: nn.Module = PerMember(plain_norm(module, k, axes[name]) for k in range(module.members))
         elif isinstance(module, MemberMask):
@@ -133,7 +135,8 @@ def to_masksembles(ensemble: SubnetEnsemble) -> nn.Module:
             _check_site(name, module, axes)
             mask = module.mask if module.kept is None else module.mask & module.kept[:, None]
             made = MaskedLayer(made, official_layer(mask, axes[name]))
-        network.set_submodule(name, made.train(module.training))
+        others[module] = made.train(module.training)
+    replace_layers(network, others)
     _check_equal(ensemble, network)
     return network
 

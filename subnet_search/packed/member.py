@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from subnet_search.ensemble import MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.ensemble.plain_layers import layer_ranks, plain_linear, plain_norm
+from subnet_search.ensemble.replacing import replace_layers
 from subnet_search.errors import SubnetSearchError
 from subnet_search.groups import SlicedNetwork, slice_network
 from subnet_search.groups.resizing import ResizedCalls
@@ -62,14 +63,15 @@ def slice_member(
         The small network in eval mode, on the ensemble's device.
     """
     network = ensemble.select([member]).network
-    for name, module in list(network.named_modules()):
+    plain: dict[nn.Module, nn.Module] = {}
+    for name, module in network.named_modules():
         if isinstance(module, MemberNorm):
-            plain = plain_norm(module, 0, ranks[name])
-            network.set_submodule(name, _cut(plain, _through(module.mask, module.kept)))
+            plain[module] = _cut(plain_norm(module, 0, ranks[name]), _through(module.mask, module.kept))
         elif isinstance(module, MemberMask):
-            network.set_submodule(name, _cut(module.layer, _through(module.mask, module.kept)))
+            plain[module] = _cut(module.layer, _through(module.mask, module.kept))
         elif isinstance(module, MemberLinear):
-            network.set_submodule(name, plain_linear(module, 0))
+            plain[module] = plain_linear(module, 0)
+    replace_layers(network, plain)
     return slice_network(network, ensemble.graph, kept).eval()
 
 

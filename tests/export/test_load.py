@@ -15,6 +15,7 @@ from subnet_search.backbones import Backbone, Card, load_backbone
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.export import export_ensemble, load_ensemble
+from tests.aliased import PAIRS, aliased, aliased_ensemble
 
 
 @torch.no_grad()
@@ -103,6 +104,14 @@ def test_tied_weights_come_back_tied(tmp_path, make_ensemble, tied_network) -> N
     back = load_ensemble(export_ensemble(ensemble, tmp_path / "out"), tied_network)
     assert_same(back, ensemble)
     assert back.network.first.layer.weight is back.network.last.weight
+
+
+def test_layers_with_two_names_come_back_as_one(tmp_path) -> None:
+    ensemble = aliased_ensemble(aliased(), EnsembleConfig(head="member")).eval()
+    back = load_ensemble(export_ensemble(ensemble, tmp_path / "out"), aliased(seed=1))
+    assert_same(back, ensemble)
+    for one, two in PAIRS:
+        assert back.network.get_submodule(one) is back.network.get_submodule(two)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from subnet_search import SubnetSearchError
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.groups import macs
 from subnet_search.groups.cost import counted_macs
-from subnet_search.packed import member_network
+from subnet_search.packed import member_network, pack
+from tests.aliased import PAIRS, aliased, aliased_ensemble
 
 
 def example(ensemble: SubnetEnsemble, batch: int = 3) -> Tensor:
@@ -70,6 +71,21 @@ def test_a_padded_network_can_be_copied_and_stops_changing_numbers(make) -> None
         network(torch.zeros(1, 5, 8, 8))  # the hooks end even where the forward pass fails
     assert torch.nn.functional.pad(torch.zeros(1, 4, 2, 2), (0, 0, 0, 0, 1, 1)).shape[1] == 6
     assert_equal_to_member(network, ensemble, 2)
+
+
+@pytest.mark.parametrize("norm", ["member", "shared"])
+def test_layers_with_two_names_stay_one(norm) -> None:
+    dense = aliased()
+    ensemble = aliased_ensemble(dense, EnsembleConfig(norm, "member"))
+    for member in range(ensemble.members):
+        network = member_network(ensemble, member)
+        assert_equal_to_member(network, ensemble, member)
+        assert list(network.state_dict()) == list(dense.state_dict())
+        for one, two in PAIRS:
+            assert network.get_submodule(one) is network.get_submodule(two)
+    packed = pack(ensemble, example(ensemble))
+    with torch.no_grad():
+        torch.testing.assert_close(packed(example(ensemble)), ensemble(example(ensemble)), rtol=1e-4, atol=1e-5)
 
 
 def test_its_state_dict_goes_into_another_copy(make) -> None:
