@@ -28,6 +28,7 @@ from subnet_search.data import (
 )
 from subnet_search.data.folder import printable
 from subnet_search.errors import SubnetSearchError
+from subnet_search.groups import GroupGraph
 from subnet_search.settings import BackboneConfig, DataConfig
 
 Data = Dataset[Any]
@@ -123,6 +124,22 @@ def check_splits(splits: Splits, card: Card, shifted: bool = False) -> None:
     held_out, source = labels_of(splits.validation), _source(splits.validation, "validation data")
     check_labels(held_out, len(card.classes), source)
     _check_labelled(held_out, source)
+
+
+def check_logits(graph: GroupGraph, card: Card) -> None:
+    """Refuses a network that has not one logit for each class of its card.
+
+    Args:
+        graph: What `find_groups` has found in the network.
+        card: Card of the network.
+
+    Raises:
+        SubnetSearchError: where it has more of them, or less.
+    """
+    if graph.classes != len(card.classes):
+        raise SubnetSearchError(
+            f"network {card.name!r} gives {graph.classes} logit{'s' if graph.classes > 1 else ''} for each image, expected {len(card.classes)}, one for each class that its card names; give the card of this network, or a head with one logit for each class"
+        )
 
 
 def open_images(place: str, card: Card, resize: bool = False) -> ArrayDataset:

@@ -27,6 +27,7 @@ from subnet_search.formats import write_formats
 from subnet_search.groups import GroupGraph, find_groups, trunk_macs
 from subnet_search.inputs import (
     Splits,
+    check_logits,
     check_splits,
     evaluation_digests,
     example_of,
@@ -115,6 +116,7 @@ def run(
     splits = splits or open_splits(config.images, backbone.card)
     check_splits(splits, backbone.card, config.evaluate.shift_samples > 0)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
+    check_logits(graph, backbone.card)
     chosen = settled(config, graph)
     quotas, depth = allocate(graph, chosen)
     # Nothing is written before this line, so that what cannot work leaves no trace.

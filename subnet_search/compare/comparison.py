@@ -27,6 +27,7 @@ from subnet_search.files import append_line, check_out, write_json
 from subnet_search.groups import find_groups
 from subnet_search.inputs import (
     Splits,
+    check_logits,
     check_splits,
     evaluation_digests,
     example_of,
@@ -114,6 +115,7 @@ def compare(
         inputs["human labels"] = hashlib.sha256(human_counts.cpu().contiguous().numpy().data).hexdigest()
     decisive = {**decisive_settings(config), "inputs": inputs}
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card), required=False)
+    check_logits(graph, backbone.card)
     from_main(accelerator, lambda: _check_files(config, rows_file, curves_file))
     grid = dict.fromkeys((method, seed) for seed in config.seeds for method in config.methods)
     cells = [(method, seed) for method, seed in grid if method != "msp" or seed == config.seeds[0]]

@@ -20,6 +20,7 @@ from subnet_search.evaluate import evaluate
 from subnet_search.groups import GroupGraph, find_groups
 from subnet_search.inputs import (
     Splits,
+    check_logits,
     check_splits,
     evaluation_digests,
     example_of,
@@ -163,5 +164,6 @@ def open_setup(
     splits = dataclasses.replace(splits, test=None)
     check_splits(splits, backbone.card)
     graph = find_groups(backbone.model, example_of(splits.train, backbone.card))
+    check_logits(graph, backbone.card)
     backbone.model.to(accelerator.device)
     return TuneSetup(config, backbone, graph, splits, accelerator, progress)
