@@ -95,10 +95,12 @@ class Deployable(nn.Module):
         return self.of_raw(torch.full((batch, *self.card.input_shape), 128, dtype=torch.uint8))
 
     def of_raw(self, images: Tensor) -> Tensor:
-        """Turns raw uint8 images `[batch, *card.input_shape]` into the kind that was chosen."""
-        if self.input_kind == "uint8":
-            return images
-        return images.float().div(255.0) if self.input_kind == "float" else self.card.prepare(images)
+        """Turns raw images `[batch, *card.input_shape]`, uint8 or floating point in [0, 1], into the kind that was chosen."""
+        if self.input_kind == "normalised":
+            return self.card.prepare(images)
+        if self.input_kind == "float":
+            return images.float().div(255.0) if images.dtype == torch.uint8 else images.float()
+        return images if images.dtype == torch.uint8 else images.mul(255.0).round().to(torch.uint8)
 
 
 def decompose_float32(logits: Tensor) -> tuple[Tensor, ...]:

@@ -26,6 +26,17 @@ def test_it_answers_as_predict_does(request, noise, as_kind, name, kind) -> None
         torch.testing.assert_close(answer.double(), getattr(expected, output), atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float", "normalised"])
+def test_raw_images_of_either_type_become_the_kind_that_it_takes(noise, as_kind, kind) -> None:
+    card = Card("pictures", (3, 4, 4), ("a", "b"), (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+    deployable, images = Deployable(nn.Flatten(), card, kind), noise(card, 5)
+    expected = as_kind(card, images, kind)
+    for raw in (images, images.float() / 255, images.double() / 255):
+        given = deployable.of_raw(raw)
+        assert given.dtype == expected.dtype
+        torch.testing.assert_close(given, expected)
+
+
 @pytest.mark.parametrize("shape", ["sliced", "grouped"])
 def test_packed_forms_answer_as_the_masked_network(digits, packed, noise, shape) -> None:
     images = noise(digits.card, 5)
