@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from subnet_search.errors import SubnetSearchError
 from subnet_search.packed.layout import Builder, Many, Value, Weights
 from subnet_search.packed.program import CONVOLUTIONS, aten, operator
 
@@ -20,6 +21,8 @@ SPATIAL = {
     *("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"),
 }
 """Operations that treat each channel alone and alike."""
+_LEARNED = ("weight", "bias", "running_mean", "running_var")
+"""Arguments that are put together once for all members, so that they have to be tensors of the network."""
 _AXES = ("dim", "dim0", "dim1", "dims", "start_dim", "end_dim")
 
 
@@ -34,6 +37,9 @@ def apply_rule(builder: Builder, node: fx.Node, operands: Operands, others: Sequ
 
     Returns:
         Its result. Where no rule fits, the operation is mapped over the member axis when it runs (`torch.vmap`).
+
+    Raises:
+        SubnetSearchError: where the weights of a layer are no tensors of the network but computed while it runs.
     """
     name, tensors = operator(node), tensors_in(list(operands.values()))
     alike = all(t.layout == "shared" if isinstance(t, Value) else t.same for t in tensors)
@@ -44,6 +50,9 @@ def apply_rule(builder: Builder, node: fx.Node, operands: Operands, others: Sequ
     if name in ("pad", "constant_pad_nd"):
         result = _pad(builder, node, operands, [amounts["pad"] for amounts in others])
     elif name in _RULES:
+        computed = [label for label in _LEARNED if isinstance(operands.get(label), Value)]
+        if computed:
+            raise SubnetSearchError(f"its code computes the {computed[0]} of {name} as it runs")
         result = _RULES[name](builder, node, operands)
     elif torch.Tag.pointwise in node.target.tags:  # type: ignore[union-attr]  # an operator of PyTorch
         result = _pointwise(builder, node, operands)

@@ -231,6 +231,27 @@ def test_operations_without_a_rule_of_their_own(build, shape) -> None:
     assert_same_function(pack(ensemble, example(ensemble), replace(QUICK, shapes=(shape,))), ensemble)
 
 
+class Standardised(nn.Conv2d):
+    """Weight standardisation (Qiao et al. 2019)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias, padding=1)
+
+
+def standardised() -> nn.Module:
+    parts = (Standardised(3, 6, 3), nn.ReLU(), Standardised(6, 5, 3), nn.ReLU(), nn.Conv2d(5, 8, 3), nn.ReLU())
+    return nn.Sequential(*parts, nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(4, 3))
+
+
+def test_weights_that_the_code_computes_leave_the_sliced_form(build) -> None:
+    ensemble = build(standardised(), (3, 5, 5))
+    packed = pack(ensemble, example(ensemble), QUICK)
+    assert packed.form.shape == "sliced"
+    assert packed.report.unavailable["grouped"] == "its code computes the weight of conv2d as it runs"
+    assert_same_function(packed, ensemble)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_forms_are_checked_with_another_batch_size_than_the_example_s(make, batch) -> None:
     ensemble, sizes = make("projected"), set()
