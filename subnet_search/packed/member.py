@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import parametrize
 
 from subnet_search.ensemble import MemberLinear, MemberMask, MemberNorm, SubnetEnsemble
 from subnet_search.ensemble.plain_layers import layer_ranks, plain_linear, plain_norm
@@ -22,9 +23,10 @@ def member_network(ensemble: SubnetEnsemble, member: int) -> nn.Module:
     """Returns a member as a plain dense network: what pruning for a single network would have given.
 
     Its class is the backbone's, its layers are plain and as small as the member's, its state dict has the names of the
-    backbone's, and the norms are the member's own, not folded. Branches that the member leaves out are there and give
-    zero. Where the backbone's code has numbers of channels written into it (`F.pad`, `split`), two hooks on the network
-    change them while it runs.
+    backbone's, and the norms are the member's own, not folded. What PyTorch's parametrizations (`weight_norm`) compute
+    in the backbone is a plain parameter. Branches that the member leaves out are there and give zero. Where the
+    backbone's code has numbers of channels written into it (`F.pad`, `split`), two hooks on the network change them
+    while it runs.
 
     Args:
         ensemble: The ensemble; it is not changed.
@@ -62,7 +64,9 @@ def slice_member(
     Returns:
         The small network in eval mode, on the ensemble's device.
     """
-    network = ensemble.select([member]).network
+    network = ensemble.select([member]).network.eval()
+    for module in list(network.modules()):
+        _settle(module)
     plain: dict[nn.Module, nn.Module] = {}
     for name, module in network.named_modules():
         if isinstance(module, MemberNorm):
@@ -92,6 +96,24 @@ class _Resizing:
         """Stops."""
         if self.running:
             self.running.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]  # the same
+
+
+def _settle(layer: nn.Module) -> None:
+    """Makes plain parameters of those that PyTorch's parametrizations compute, with the same values.
+
+    PyTorch's `remove_parametrizations` changes the class of the layer, which is that of the layer in the ensemble, too.
+    """
+    if not parametrize.is_parametrized(layer):
+        return
+    with torch.no_grad():
+        values = {name: getattr(layer, name).clone() for name in layer.parametrizations}  # type: ignore[union-attr]  # a ModuleDict
+    learned = {name: list(layer.get_submodule(f"parametrizations.{name}").parameters()) for name in values}
+    plain: type[nn.Module] = parametrize.type_before_parametrizations(layer)
+    del layer.parametrizations
+    layer.__class__ = plain
+    for name, value in values.items():
+        trained = any(parameter.requires_grad for parameter in learned[name])
+        setattr(layer, name, nn.Parameter(value, trained) if learned[name] else nn.Buffer(value))
 
 
 def _cut(layer: nn.Module, through: Tensor) -> nn.Module:

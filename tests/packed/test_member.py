@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from subnet_search import SubnetSearchError
 from subnet_search.ensemble import EnsembleConfig, SubnetEnsemble
 from subnet_search.groups import macs
 from subnet_search.groups.cost import counted_macs
-from subnet_search.packed import member_network, pack
+from subnet_search.packed import PackConfig, member_network, pack
 from tests.aliased import PAIRS, aliased, aliased_ensemble
 
 
@@ -20,7 +21,7 @@ def example(ensemble: SubnetEnsemble, batch: int = 3) -> Tensor:
     return torch.randn(batch, *ensemble.graph.example_shape, generator=torch.Generator().manual_seed(4))
 
 
-def assert_equal_to_member(network: nn.Module, ensemble: SubnetEnsemble, member: int) -> None:
+def assert_equal_to_member(network: nn.Module, ensemble: SubnetEnsemble, member: int | slice) -> None:
     with torch.no_grad():
         for batch in (1, 3):
             expected, got = ensemble(example(ensemble, batch))[member], network(example(ensemble, batch))
@@ -142,6 +143,22 @@ def test_a_frozen_norm_stays_frozen(build) -> None:
     norm = member_network(build(network, (3, 5, 5)), 1)[1]
     assert not norm.weight.requires_grad
     assert not norm.bias.requires_grad
+
+
+@pytest.mark.parametrize("parametrised", [weight_norm, spectral_norm])
+def test_weights_that_a_parametrization_computes_are_plain_ones(build, parametrised) -> None:
+    first, last = parametrised(nn.Conv2d(3, 4, 3)), parametrised(nn.Linear(5, 3)).requires_grad_(False)
+    network = nn.Sequential(first, nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 1), nn.Flatten(), last)
+    ensemble = build(network, (3, 5, 5)).train()
+    before = {name: tensor.clone() for name, tensor in ensemble.state_dict().items()}
+    with torch.no_grad():
+        members = [member_network(ensemble, member) for member in range(3)]
+    assert all(tensor.equal(before[name]) for name, tensor in ensemble.state_dict().items())
+    for member, plain in enumerate(members):
+        assert type(plain[0]) is nn.Conv2d
+        assert [plain[place].weight.requires_grad for place in (0, 2, 6)] == [True, True, False]
+        assert_equal_to_member(plain, ensemble.eval(), member)
+    assert_equal_to_member(pack(ensemble, example(ensemble), PackConfig(seconds=0.0)).network, ensemble, slice(None))
 
 
 @pytest.mark.parametrize("member", [-1, 3])
