@@ -176,7 +176,7 @@ def _numbered(ensemble: SubnetEnsemble, member: int) -> nn.Module:
             linear = nn.Linear(features, classes, module.bias is not None, device="meta")  # draws no weights there
             plain[module] = linear.to_empty(device="cpu")
         elif getattr(module, "inplace", False) and not isinstance(module, _DropoutNd):
-            module.inplace = False  # what it would write into may be the trunk's result, which all members read
+            vars(module)["inplace"] = False  # it may write into what the trunk gives all members
     replace_layers(network, plain)
     network.double()  # exact up to 2^53
     with torch.no_grad():
