@@ -37,7 +37,8 @@ def save_packed(packed: PackedEnsemble, path: str | Path) -> int:
         The size of the file in bytes.
 
     Raises:
-        SubnetSearchError: where it has been compiled: what a compiler makes is good for one machine only.
+        SubnetSearchError: where it has been compiled: what a compiler makes is good for one machine only; where
+            `torch.export` cannot follow the form.
     """
     if packed.form.compiled:
         raise SubnetSearchError(f"{path}: a compiled form cannot be written; pack without compile")
@@ -57,9 +58,14 @@ def save_packed(packed: PackedEnsemble, path: str | Path) -> int:
         # the layout is in the form; a view of a larger memory would be written with all of it
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     buffer = io.BytesIO()
-    with quiet(), torch.no_grad():
-        program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False)
-        torch.export.save(program, buffer, extra_files={METADATA: json.dumps(described)})
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False)
+            torch.export.save(program, buffer, extra_files={METADATA: json.dumps(described)})
+    except Exception as error:  # torch.export does not follow every operation that is mapped over the members
+        raise SubnetSearchError(
+            f"{path}: the packed form {str(packed.form)!r} cannot be written: torch.export cannot follow it ({type(error).__name__}: {first_line(error)[:160]}); pack the ensemble as thin networks: PackConfig(shapes=('sliced',))"
+        ) from error
     write_bytes(path, buffer.getvalue())
     return len(buffer.getvalue())
 

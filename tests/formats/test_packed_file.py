@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from subnet_search.backbones import Card
 from subnet_search.ensemble import SubnetEnsemble
@@ -44,6 +44,32 @@ def test_a_network_that_begins_with_a_norm_is_written_in_bfloat16(tmp_path) -> N
     save_packed(packed, tmp_path / "packed.pt2")
     images = torch.rand(3, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(load_packed(tmp_path / "packed.pt2")(images), packed(images), rtol=0, atol=1e-6)
+
+
+class Shuffled(nn.Module):
+    """Channels in another order, as ShuffleNet has them: a copy, for which side by side there is no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(2, 6, 3), nn.Conv2d(6, 4, 3), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        x = x.unflatten(1, (2, 2)).transpose(1, 2).contiguous()
+        return self.head(x.flatten(1))
+
+
+def test_a_form_that_cannot_be_written_says_which_can(tmp_path) -> None:
+    network = Shuffled().eval()
+    graph = find_groups(network, torch.zeros(2, 2, 6, 6))
+    masks = MaskSet({name: torch.arange(width) % 2 == torch.tensor([[0], [1]]) for name, width in graph.widths.items()}, "random")  # fmt: skip
+    ensemble = SubnetEnsemble(network, graph, masks, Card("shuffled", (2, 6, 6), ("a", "b", "c")))
+    images, path = torch.rand(2, 2, 6, 6, generator=torch.Generator().manual_seed(0)), tmp_path / "packed.pt2"
+    with pytest.raises(SubnetSearchError, match=r"'grouped.*' cannot be written: .*shapes=\('sliced',\)"):
+        save_packed(pack(ensemble, images, PackConfig(("grouped",), seconds=0.0)), path)
+    assert not path.exists()
+    save_packed(pack(ensemble, images, PackConfig(("sliced",), seconds=0.0)), path)
+    torch.testing.assert_close(load_packed(path)(images), ensemble(images), rtol=0, atol=1e-5)
 
 
 class Evil:
