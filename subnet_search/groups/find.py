@@ -39,8 +39,8 @@ def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> 
 
     Raises:
         SubnetSearchError: where the network cannot run or be traced on the example, its output is not
-            `[batch, class]`, or, although a group is required, none is searchable or a batch norm or the head has rows
-            that are not those of the samples: members could not have their own.
+            `[batch, class]`, in training mode either, or, although a group is required, none is searchable or a batch
+            norm or the head has rows that are not those of the samples: members could not have their own.
     """
     sample = _sample(model, example)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
@@ -49,6 +49,7 @@ def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> 
         order: list[str] = []
         with torch.no_grad(), counted_macs(twin, counts), noted_order(twin, order):
             logits = _run(twin, sample)
+        _check_training(model, sample)
         atoms = find_atoms(trace(twin, sample))
         gathered = gather(atoms)
 
@@ -149,10 +150,26 @@ def _run(twin: nn.Module, sample: Tensor) -> Tensor:
         raise SubnetSearchError(
             f"the network cannot be traced: its forward raised {type(error).__name__} on input of shape {tuple(sample.shape)}: {error}; give an example of the shape it was trained on"
         ) from error
+    return _checked(logits, sample, "output")
+
+
+@torch.no_grad()
+def _check_training(model: nn.Module, sample: Tensor) -> None:
+    """Raises where the output is something else in training mode, such as logits with those of auxiliary classifiers."""
+    learner = _twin(model).train()
+    try:
+        logits = learner(sample.clone())
+    except Exception:  # two samples may be too few for statistics ("Expected more than 1 value per channel")
+        return
+    _checked(logits, sample, "output in training mode")
+
+
+def _checked(logits: object, sample: Tensor, label: str) -> Tensor:
+    """The logits, where that is what they are."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(sample):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise SubnetSearchError(
-            f"the network's output is {got} for input of shape {tuple(sample.shape)}; expected logits [batch, class]: wrap the network so that it returns them alone"
+            f"the network's {label} is {got} for input of shape {tuple(sample.shape)}; expected logits [batch, class]: wrap the network so that it returns them alone"
         )
     return logits
 

@@ -1,4 +1,7 @@
 import copy
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -111,6 +114,69 @@ class Tupled(nn.Module):
 class Detached(Tupled):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return self.conv(x).detach().mean((2, 3))
+
+
+class Auxiliary(nn.Module):
+    """Inception and GoogLeNet have a second classifier while they are trained; `kind` makes the output of both."""
+
+    def __init__(self, kind: Callable[..., Any]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.conv, self.bn, self.drop = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)
+        self.last = nn.Conv2d(4, 6, 3)
+        self.side, self.head = nn.Linear(4, 5), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.drop(self.bn(self.conv(x)).relu())
+        logits = self.head(self.last(x).relu().mean((2, 3)))
+        return self.kind(logits, self.side(x.mean((2, 3)))) if self.training else logits
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "got"),
+    [
+        (lambda *logits: logits, "tuple"),
+        (namedtuple("InceptionOutputs", "logits aux_logits"), "InceptionOutputs"),
+        (lambda logits, aux: {"out": logits, "aux": aux}, "dict"),
+    ],
+    ids=["tuple", "namedtuple", "dict"],
+)
+def test_auxiliary_logits_are_refused_in_whatever_mode_the_network_is(kind, got, training):
+    message = f"output in training mode is {got} for input .*wrap the network"
+    with pytest.raises(SubnetSearchError, match=message):
+        find_groups(Auxiliary(kind).train(training), torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_look_at_the_training_mode_leaves_statistics_modes_and_random_state(training):
+    model = Auxiliary(lambda logits, _aux: logits).train(training)
+    before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    graph = find_groups(model, torch.ones(2, 3, 8, 8))
+    assert graph.widths == {"conv": 4, "last": 6}
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(module.training == training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+class GhostNorm(nn.Module):
+    """Normalises half a batch at a time (Hoffer et al. 2017): of two samples one, of which there are no statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last, self.bn, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3), nn.BatchNorm1d(6), nn.Linear(6, 5)  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.last(self.conv(x).relu()).mean((2, 3))
+        logits: Tensor = self.head(torch.cat([self.bn(part) for part in features.chunk(2)]))
+        return logits
+
+
+def test_too_few_samples_for_statistics_are_no_reason_to_refuse_a_network():
+    model, example = GhostNorm().eval(), torch.zeros(2, 3, 8, 8)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        copy.deepcopy(model).train()(example)
+    assert find_groups(model, example).widths["conv"] == 4
 
 
 @pytest.mark.parametrize(
