@@ -12,6 +12,7 @@ from subnet_search.baselines.batch_ensemble import BatchEnsemble, RankOne
 from subnet_search.ensemble import SubnetEnsemble
 from subnet_search.groups import find_groups
 from subnet_search.masks import full_masks
+from tests.aliased import PAIRS, aliased, aliased_ensemble
 
 
 def ensemble_of(setup, members: int = 3) -> SubnetEnsemble:
@@ -104,3 +105,9 @@ def test_it_starts_from_scratch_and_costs_as_much_as_its_members(setup) -> None:
     assert (system.origin, system.predictor.macs()) == ("scratch", 3 * setup.graph.dense_macs)
     stem = system.predictor.network.conv1.layer.weight
     assert not torch.equal(stem, setup.backbone.model.conv1.weight)
+
+
+def test_a_layer_with_two_names_is_multiplied_under_both() -> None:
+    network = BatchEnsemble(aliased_ensemble(aliased()), seed=0).network
+    for one, two in PAIRS[1:]:
+        assert network.get_submodule(one) is network.get_submodule(two)

@@ -10,11 +10,12 @@ from masksembles.torch import Masksembles1D, Masksembles2D
 from torch import nn
 
 from subnet_search.backbones import Card
-from subnet_search.ensemble import MemberNorm, SubnetEnsemble
+from subnet_search.ensemble import EnsembleConfig, MemberNorm, SubnetEnsemble
 from subnet_search.errors import SubnetSearchError
 from subnet_search.formats.masksembles import to_masksembles
 from subnet_search.formats.masksembles_reader import from_masksembles
 from subnet_search.groups import find_groups
+from tests.aliased import PAIRS, aliased, aliased_ensemble
 from tests.formats.small_resnet import CARD, CONFIGS, MEMBERS, masks_of, rows
 
 
@@ -112,3 +113,9 @@ def test_sites_that_the_official_layers_cannot_mask_are_refused() -> None:
     ensemble = SubnetEnsemble(network, graph, masks_of(graph), Card("1d", (2, 8), ("a", "b", "c")))
     with pytest.raises(SubnetSearchError, match="'1' gives 3 axes"):
         to_masksembles(ensemble)
+
+
+def test_a_layer_with_two_names_stays_one() -> None:
+    network = to_masksembles(aliased_ensemble(aliased(), EnsembleConfig(head="member")))
+    for one, two in PAIRS:
+        assert network.get_submodule(one) is network.get_submodule(two)
