@@ -112,6 +112,13 @@ def check_groups(graph: GroupGraph) -> None:
 
 def _sample(model: nn.Module, example: Tensor) -> Tensor:
     """Two samples on the CPU: with one, a reshape could take the batch for the channels."""
+    if hasattr(model, "_orig_mod") or isinstance(
+        model, torch.jit.ScriptModule
+    ):  # torch.compile's class loads the compiler
+        instead = "model._orig_mod" if hasattr(model, "_orig_mod") else "the network that it was made from"
+        raise SubnetSearchError(
+            f"the network is compiled ({type(model).__name__}), and its layers cannot be taken apart; give {instead}, and compile what comes out"
+        )
     if not any(True for _ in model.parameters()):
         raise SubnetSearchError("the network has no parameters; expected a trained classifier")
     if not isinstance(example, Tensor) or not example.is_floating_point() or example.ndim < 2 or not len(example):
