@@ -6,7 +6,8 @@
 An idea is a search algorithm and what is added to it: `flow-trunk-36-overlap-10` is `flow` behind a trunk of 36 %, with
 overlaps at ten times the price, `-shuffled` takes the shuffled twin of the masks, `-unequal` members of unequal sizes,
 `-mimo-50` gives each member two inputs, with that input repetition in per cent, `-decorrelate-25-noisy` parts the
-members on noisy images, `-learn-25-noisy` trains them on these, too; `tuned` is the dense network, trained on. Everything else is the same for all.
+members on noisy images, `-learn-25-noisy` trains them on these, too; `tuned` is the dense network, trained on.
+Everything else is the same for all.
 Choosing happens on 5,000 images held out of the training set and on Tiny-ImageNet; `--test` measures what was chosen,
 once, on the test images and the other OOD sets. Every cell is one `subnet_search.run`, so a killed grid goes on where it
 was. Rows go to `results/lab.jsonl`; what was predicted and found is in `search/README.md`.

@@ -40,9 +40,9 @@ class FinetuneConfig:
             bagging only.
         learn_probes: Weight of the members' mean cross-entropy on `probes` in the loss; as `joint`, `repeat` without
             bagging only, and with other images than those of the step.
-        probes: Images on which the correlation is measured: `images`, those of the step; or others that are made of
-            them, at the cost of a further pass: `mixed` with one another, `noisy`, or `jumbled` beyond recognition
-            (`subnet_search.finetune.probes`); without effect where `decorrelate` and `learn_probes` are 0.
+        probes: Images on which the correlation is measured, and those of `learn_probes`: `images`, those of the step; or
+            others that are made of them, at the cost of a further pass: `mixed` with one another, `noisy`, or `jumbled`
+            beyond recognition (`subnet_search.finetune.probes`); without effect where both weights are 0.
         input_repetition: Share of the rows in which a network with several inputs sees one image in all of them, in
             [0, 1] (Havasi et al. 2021, section 3.2, ρ); without effect on other networks.
         batch_repetition: How often an image is repeated within a step (Havasi et al. 2021, section 3.2).

@@ -80,10 +80,8 @@ def find_groups(model: nn.Module, example: Tensor, *, required: bool = True) -> 
             raise SubnetSearchError(
                 f"members cannot have {owned} of their own: {MISPLACED}; expected batch first: put the batch on axis 0 before the layer, and run a block that several inputs go through once for each of them instead of on torch.cat"
             )
-        branches, reasons = (
-            [],
-            {g.name: f"members cannot have {owned} of their own: {MISPLACED}" for g in gathered.groups},
-        )
+        branches = []
+        reasons = {g.name: f"members cannot have {owned} of their own: {MISPLACED}" for g in gathered.groups}
     left = list(gathered.left_whole)
     left += [LeftWhole(g.name, g.width, reasons[g.name]) for g in gathered.groups if g.name in reasons]
     groups = [group for group in gathered.groups if group.name not in reasons]
@@ -112,10 +110,9 @@ def check_groups(graph: GroupGraph) -> None:
 
 def _sample(model: nn.Module, example: Tensor) -> Tensor:
     """Two samples on the CPU: with one, a reshape could take the batch for the channels."""
-    if hasattr(model, "_orig_mod") or isinstance(
-        model, torch.jit.ScriptModule
-    ):  # torch.compile's class loads the compiler
-        instead = "model._orig_mod" if hasattr(model, "_orig_mod") else "the network that it was made from"
+    compiled = hasattr(model, "_orig_mod")  # to import the class of such networks would load the compiler
+    if compiled or isinstance(model, torch.jit.ScriptModule):
+        instead = "model._orig_mod" if compiled else "the network that it was made from"
         raise SubnetSearchError(
             f"the network is compiled ({type(model).__name__}), and its layers cannot be taken apart; give {instead}, and compile what comes out"
         )
